@@ -210,4 +210,4 @@ def flow_yaml(data: Any) -> str:
     text = yaml.safe_dump(
         data, default_flow_style=True, width=10**6, sort_keys=False, allow_unicode=True
     )
-    return text.removesuffix("...\n").strip()
+    return text.removesuffix("...\n").rstrip("\n")  # not the spaces that text may end with

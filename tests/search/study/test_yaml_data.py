@@ -8,7 +8,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from partialnas.search.study.yaml_data import MAX_CHARACTERS, MAX_NESTING, parse_yaml
+from partialnas.search.study.yaml_data import (
+    MAX_CHARACTERS,
+    MAX_NESTING,
+    flow_yaml,
+    parse_yaml,
+)
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=12)
 PLAIN = st.recursive(
@@ -86,3 +91,8 @@ def test_what_is_not_meant_is_rejected_at_once_and_in_few_words(text: str, messa
     assert message in str(caught.value)
     assert len(str(caught.value)) < 300
     assert time.process_time() - start < 10
+
+
+@pytest.mark.parametrize("text", [";\xa0", ":\xa0", " a ", "a\u2003", "a: b #", ""])
+def test_a_text_on_one_line_keeps_its_spaces(text: str) -> None:
+    assert parse_yaml(f"key: {flow_yaml(text)}") == {"key": text}
