@@ -6,7 +6,7 @@ from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.box import SIMPLE_HEAD
+from rich.box import Box
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.style import StyleType
@@ -80,15 +80,19 @@ class PlainTable(Table):
         super().add_row(*texts, style=style, end_section=end_section)
 
 
+_RULES = Box("    \n    \n ── \n    \n ── \n    \n    \n    \n")
+"""Box of tables: rules below the head and between sections."""
+
+
 def plain_table(title: str, *heads: str) -> PlainTable:
-    """Return a table with a rule below its head.
+    """Return a table with a rule below its head, and between its sections.
 
     Args:
         title: title of the table.
         heads: heads of the columns; all but the first hold numbers and are right-aligned.
     """
     table = PlainTable(
-        box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=Text(_safe(title)), title_justify="left"
+        box=_RULES, padding=(0, 1, 0, 0), title=Text(_safe(title)), title_justify="left"
     )
     for index, head in enumerate(heads):
         add_column(table, head, numeric=index > 0)

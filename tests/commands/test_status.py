@@ -1,12 +1,17 @@
 """`status --watch`, `dashboard` and `run --rehearse` from the command line."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
+from partialnas.analysis.frames.load import load_trials
+from partialnas.analysis.pareto.front import front
 from partialnas.cli import main
+from partialnas.commands.studies.status import front_table
 from partialnas.commands.studies.study import print_next_steps
+from partialnas.commands.terminal import make_console, print_table
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.system.environment import environment
 from partialnas.runs.system.study_lock import driver_pid
@@ -142,3 +147,17 @@ def test_a_trial_of_a_rehearsal_is_not_exported_because_nothing_was_trained(
         "belongs to a dry run (`run --rehearse`), which trains nothing" in capsys.readouterr().err
     )
     assert not Path("model").exists()
+
+
+def test_a_rule_separates_the_front_from_the_other_rows(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    trials = load_trials(LEDGERS / "partitions")
+    print_table(make_console(), front_table(trials))
+    _, above, below = re.split("─+", capsys.readouterr().out)
+    rows = front(trials)
+    for on_front, text in ((True, above), (False, below)):
+        arms = rows.loc[rows["on_front"].eq(on_front), "arm"]
+        assert len(arms)
+        assert all(arm in text for arm in arms)
+        assert sum(bool(line.strip()) for line in text.splitlines()) == len(arms)

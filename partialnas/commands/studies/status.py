@@ -118,7 +118,7 @@ def front_table(
     num_front = int(shown["on_front"].sum())
     for index, row in enumerate(shown.to_dict("records")):
         if 0 < num_front == index:
-            table.add_row(Text("not on the front:" if only_arms else "baselines:", "italic"))
+            table.add_section()
         texts = [pareto.text(row, quantity) for quantity in quantities]
         marks = [row["within_limits"] for _ in limited]
         seeds = count_seeds(row["n"], failed=row["failed"])
