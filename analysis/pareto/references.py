@@ -29,6 +29,8 @@ _TIMM = {
 }
 """Column of a trial and factor, by column of timm's results files."""
 
+_COUNTS = ("params", "macs", "batch_size", "resolution")
+
 _MAX_VALUE = 1e18
 """Largest value that is read as a measurement or a count."""
 
@@ -167,11 +169,9 @@ def _timm_row(row: Mapping[str, str], path: Path) -> dict[str, Any]:
         text = row.get(column) or row.get(column.removeprefix("infer_")) or ""
         with suppress(ValueError):  # timm leaves a cell empty where a model failed
             value = float(text) * factor
-            if 0 < value <= _MAX_VALUE:
-                facts.setdefault(key, value)
-    for key in ("params", "macs", "batch_size", "resolution"):
-        if key in facts:
-            facts[key] = round(facts[key])
+            least = 0.5 if key in _COUNTS else 0.0
+            if least < value <= _MAX_VALUE:
+                facts.setdefault(key, round(value) if key in _COUNTS else value)
     if "test_accuracy" in facts:
         facts["val_accuracy"] = facts["test_accuracy"]
     if "throughput_img_s" in facts:
