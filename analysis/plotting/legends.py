@@ -61,10 +61,8 @@ def _draw_axes_legend(figure: AnyFigure, axes: Axes, sizes: dict[str, Any]) -> N
     """
     fit_labels(figure, [axes])
     if _is_constrained(figure):
-        labeled = axes.xaxis.get_tightbbox()
-        depth = 0.0 if labeled is None else axes.bbox.y0 - labeled.y0
-        below = below_axes(axes, depth / parent_figure(axes).dpi + _GAP)
-        where = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "bbox_transform": below}
+        where: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, 0)}
+        where["bbox_transform"] = below_axes(axes)
         _draw_widest(axes, {**where, "borderaxespad": 0, **sizes})
         return
     legend = axes.legend(loc="best", **sizes)
@@ -121,16 +119,16 @@ def _covers_data(legend: "Legend", axes: Axes) -> bool:
     )
 
 
-def below_axes(axes: Axes, inches: float) -> Transform:
-    """Return a transform in axes width across, and in inches upwards from a depth below the axes.
+def below_axes(axes: Axes) -> Transform:
+    """Return a transform in axes width across, and in inches upwards from below the axis label.
 
-    Args:
-        axes: axes with any layout, which may still change.
-        inches: depth of the origin.
+    The position of the axes may still change, their label and ticks may not.
     """
     from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
-    scale = parent_figure(axes).dpi_scale_trans
+    figure = parent_figure(axes)
+    labeled, scale = axes.xaxis.get_tightbbox(), figure.dpi_scale_trans
+    inches = 0.0 if labeled is None else (axes.bbox.y0 - labeled.y0) / figure.dpi + _GAP
     bottom = ScaledTranslation(0, 0, axes.transAxes)  # type: ignore[arg-type]  # it is affine
     return blended_transform_factory(
         axes.transAxes, scale + bottom + ScaledTranslation(0, -inches, scale)

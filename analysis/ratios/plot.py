@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from partialnas.analysis.frames.arrays import Floats
-from partialnas.analysis.plotting.artists import AnyFigure, Axes, Transform
+from partialnas.analysis.plotting.artists import AnyFigure, Axes
 from partialnas.analysis.plotting.axes import parent_figure
 from partialnas.analysis.plotting.labels import distinct_labels
 from partialnas.analysis.plotting.legends import below_axes
@@ -40,7 +40,6 @@ Boundary = tuple[int, int, int]
 _MIN_ROW_HEIGHT, _MAX_ROW_HEIGHT, _SERIES_HEIGHT = 0.115, 0.28, 0.05
 _MIN_PANEL_HEIGHT, _MAX_PANEL_HEIGHT, _MARGIN = 0.6, 6.6, 0.95
 _LINE_SPACING = 1.15
-_LABEL_OFFSET = 3.9  # font sizes between an axis and what is below its label
 _BAR_HEIGHT = 0.05
 _PANEL_SHARE = 0.4
 _MAX_NAME_LENGTH = 18
@@ -188,16 +187,10 @@ def _draw_cells(
     )  # fmt: skip
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, min_n_ticks=1))
     bar = parent_figure(axes).colorbar(
-        mesh, cax=axes.inset_axes((0, -_BAR_HEIGHT, 1, _BAR_HEIGHT), transform=_below_label(axes)),
+        mesh, cax=axes.inset_axes((0, -_BAR_HEIGHT, 1, _BAR_HEIGHT), transform=below_axes(axes)),
         label=label, orientation="horizontal", ticks=MaxNLocator(nbins=4, steps=[1, 2, 5, 10]),
     )  # fmt: skip
     bar.outline.set_linewidth(0.4)
-
-
-def _below_label(axes: Axes) -> Transform:
-    """Return a transform in axes width across, and in inches upwards from below the axis label."""
-    lines = _LABEL_OFFSET + _LINE_SPACING * axes.get_xlabel().count("\n")
-    return below_axes(axes, lines * float(axes.xaxis.label.get_fontsize()) / POINTS_PER_INCH)
 
 
 def _edges(cells: range) -> Floats:
@@ -258,7 +251,7 @@ def _draw_legend(axes: Axes) -> None:
     """Draw the legend below the axis label, in two columns if they fit."""
     for columns in (2, 1):
         legend = axes.legend(
-            loc="upper center", bbox_to_anchor=(0.45, 0), bbox_transform=_below_label(axes),
+            loc="upper center", bbox_to_anchor=(0.45, 0), bbox_transform=below_axes(axes),
             ncols=columns, handletextpad=0.2, columnspacing=0.8, borderpad=0.1, borderaxespad=0,
             labelspacing=0.25, handlelength=1.2, labelcolor=DARK_COLOR,
         )  # fmt: skip
