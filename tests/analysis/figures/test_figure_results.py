@@ -174,6 +174,7 @@ def test_one_of_three_panels_has_a_short_label_and_a_legend_off_its_data(
 
 
 def test_a_label_with_room_stays_on_one_line_with_its_arrow() -> None:
+    mpl.rcParams.update({"font.size": 10, "axes.labelsize": 10, "ytick.labelsize": 10})
     for size, layout in (((4, 3), None), ((4, 3), "constrained"), ((4, 1.2), "constrained")):
         figure, axes = plt.subplots(figsize=size, layout=layout)
         study("curves")(ax=axes)
