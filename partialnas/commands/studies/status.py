@@ -110,7 +110,7 @@ def front_table(
     shown = points[points["on_front"] | points["arm"].ne("")]
     returned = [find_quantity(f"{key}:min", shown) for key in _returned_metrics(trials.frame)]
     columns = {q.key: q for q in (*table_quantities(pareto, _COLUMNS), *returned)}
-    quantities = [q for key, q in columns.items() if key in shown and shown[key].notna().any()]
+    quantities = [q for key, q in columns.items() if key in points and points[key].notna().any()]
     limited = ["feasible"] if "feasible" in shown else []
     only_arms = points["arm"].ne("").all() and not points["baseline"].any()
     title = "arms, those on the front first" if only_arms else "front, then baselines"
