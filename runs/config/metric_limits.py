@@ -20,7 +20,7 @@ def _expand_suffix(raw: object) -> object:
 
 
 Bound = Annotated[
-    float | None, BeforeValidator(_expand_suffix), Field(default=None, allow_inf_nan=False)
+    Annotated[float, Field(allow_inf_nan=False)] | None, BeforeValidator(_expand_suffix)
 ]
 """A number; texts may have the suffixes of constraints, such as `300k` and `1.5G`."""
 
