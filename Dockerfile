@@ -3,10 +3,10 @@
 #
 #   docker build -t partialnas .                                    CPU only
 #   docker build -t partialnas:cuda --build-arg TORCH=cu130 .       CUDA 13.0; or cu128, ...
-#   docker run --rm --shm-size=2g -v "$PWD:/work" partialnas run quickstart
-#   docker run --rm --shm-size=2g -v "$PWD:/work" --gpus all partialnas:cuda run study.yaml
+#   docker run --rm --shm-size=2g -v "$PWD:/studies" partialnas run quickstart
+#   docker run --rm --shm-size=2g -v "$PWD:/studies" --gpus all partialnas:cuda run study.yaml
 #
-# Results go to /work/results. If your user id is not 1000, add `--user "$(id -u)"`.
+# Results go to /studies/results. If your user id is not 1000, add `--user "$(id -u)"`.
 ARG PYTHON=3.11
 
 FROM python:${PYTHON}-slim AS build
@@ -20,10 +20,10 @@ COPY . .
 RUN uv pip install --no-deps .
 
 FROM python:${PYTHON}-slim
-RUN useradd --create-home --uid 1000 partialnas && mkdir /work && chown partialnas /work
+RUN useradd --create-home --uid 1000 partialnas && mkdir /studies && chown partialnas /studies
 COPY --from=build /opt/partialnas /opt/partialnas
 ENV PATH=/opt/partialnas/bin:$PATH MPLCONFIGDIR=/tmp/matplotlib PYTHONUNBUFFERED=1
 USER 1000
-WORKDIR /work
+WORKDIR /studies
 ENTRYPOINT ["partialnas"]
 CMD ["--help"]
