@@ -82,7 +82,8 @@ def make_frame(
     return frame.assign(
         fidelity=4, full_fidelity=4, noisy=False, device="cpu", threads=1, batch_size=32,
         resolution=28, precision="float32", form="deploy", processor="AMD EPYC 9B14",
-        reference_name="fasternet_t0", trained_on="cpu", data="mnist5k",
+        reference_name="fasternet_t0", trained_on="cpu", data="mnist5k", function="",
+        function_source="",
     )  # fmt: skip
 
 
