@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from fractions import Fraction
 from itertools import chain
 from operator import itemgetter
@@ -63,7 +64,7 @@ def load_settings(folder: Path, trials: pd.DataFrame) -> pd.DataFrame:
     }
     for factor in dict.fromkeys(chain.from_iterable(levels.values())):
         of_arms = [levels.get(arm, {}).get(factor) for arm in trials["arm"]]
-        columns[f"{PARAMS_PREFIX}{factor}"] = typed(of_arms)
+        columns[f"{PARAMS_PREFIX}{factor}"] = typed(_numbers(of_arms))
     stages = (trials["condition"].tolist(), trials["stage"].tolist())
     changes = [proposals.changes[place] for place in places.tolist()]
     contexts, rows = _distinct_rows(*stages, changes)
@@ -180,6 +181,14 @@ def _with_points(ledger: Ledger, proposals: _Proposals, places: Integers) -> Int
 
 def _levels_by_arm(study: RecordedStudy) -> dict[str, dict[str, str]]:
     return {arm.name: arm.levels for arm in study.design.arms} if study.design else {}
+
+
+def _numbers(levels: Sequence[str | None]) -> Sequence[Any]:
+    """Return the levels of a factor as numbers if all are numbers, as axis values of a search."""
+    for number in (int, float):
+        with suppress(ValueError):
+            return [None if level is None else number(level) for level in levels]
+    return levels
 
 
 def _distinct_rows(*columns: Sequence[Any]) -> tuple[list[Any], Any]:

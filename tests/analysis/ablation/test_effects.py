@@ -201,6 +201,17 @@ def test_the_caption_names_matched_arms_and_excluded_combinations(
     assert effects_caption(result) == caption
 
 
+def test_the_caption_of_a_function_study_claims_nothing_of_its_data(
+    tmp_path: Path, ablations: Ablations
+) -> None:
+    result = effects(ablations(tmp_path / "s", VALUES, study=ACCURACY))
+    result.rows.trials.frame["function"] = "bench:accuracy"
+    caption = effects_caption(result)
+    assert "Seeds are passed to the function; all arms have the same." in caption
+    assert "augmentation" not in caption
+    assert "test split" not in caption
+
+
 def test_sequential_seeds_keep_the_deviation_of_the_first_stage(
     tmp_path: Path, plain: Path, ablations: Ablations
 ) -> None:

@@ -104,7 +104,7 @@ def test_rungs_and_conditions_differ_in_their_settings(dry_runs: dict[str, Path]
         "slow": [0.001],
     }
     by_factor = conditions.groupby("params_recipe.mixup")["recipe_mixup"].unique().map(list)
-    assert by_factor.to_dict() == {"0": [0.0], "0.2": [0.2]}
+    assert by_factor.to_dict() == {0.0: [0.0], 0.2: [0.2]}
 
 
 @pytest.mark.parametrize("name", ["quickstart", "quickstart-random"])
@@ -142,8 +142,16 @@ def test_the_levels_of_an_ablation_are_columns() -> None:
     folder = SHIPPED / "partitions"
     design = json.loads(query(folder, "SELECT value FROM meta WHERE key = 'design'")[0][0])
     levels = {arm["name"]: arm["levels"] for arm in design["arms"]}
-    for row in load(folder).to_dict("records"):
-        assert {f: row[f"params_{f}"] for f in levels[row["arm"]]} == levels[row["arm"]]
+    frame = load(folder)
+    for row in frame.to_dict("records"):
+        assert {f: str(row[f"params_{f}"]) for f in levels[row["arm"]]} == levels[row["arm"]]
+
+
+def test_levels_that_are_numbers_are_numbers_as_in_a_search() -> None:
+    frame = load(SHIPPED / "partitions")
+    assert frame["params_parts"].dtype == "Int64"
+    assert {*frame.loc[frame["params_parts"] > 2, "params_parts"]} == {3, 4}
+    assert {*frame["params_size"]} == {"small"}
 
 
 def test_several_studies_share_columns_and_types() -> None:
