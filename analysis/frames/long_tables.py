@@ -107,12 +107,13 @@ def load_measurements(paths: Paths) -> pd.DataFrame:
         with Ledger.open(folder) as ledger:
             table, frozen = ledger.measurement_table(), ledger.frozen_digests()
             study = ledger.study.name or folder.name
-        own = trials[trials["folder"].eq(str(folder))]
+        of_study = trials[trials["folder"].eq(str(folder))]
         # a network with learned ratios is timed as the static network that they froze to
         digests = [
-            frozen.get(key, digest) for key, digest in zip(own["key"], own["digest"], strict=True)
+            frozen.get(key, digest)
+            for key, digest in zip(of_study["key"], of_study["digest"], strict=True)
         ]
-        timed = own.assign(digest=digests)
+        timed = of_study.assign(digest=digests)
         first = timed.drop_duplicates("digest").set_index("digest")[["trial", "condition", "arm"]]
         names = ("digest", "name", *_TIMED, "processor")
         rows = pd.DataFrame({name: table.column(name) for name in names})
@@ -148,8 +149,8 @@ def load_failures(paths: Paths, *, stage: str | None = None) -> pd.DataFrame:
 
 
 def _failures(folder: Path, trials: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    own = trials[trials["folder"].eq(str(folder))]
-    failed = own[own["failures"].gt(0) | own["state"].isin(FAILED_STATES)]
+    of_study = trials[trials["folder"].eq(str(folder))]
+    failed = of_study[of_study["failures"].gt(0) | of_study["state"].isin(FAILED_STATES)]
     columns = [*LEADING_COLUMNS, "seed", "attempts", "key"]
     records = failed[columns].to_dict("records")
     facts = [{str(name): value for name, value in record.items()} for record in records]
@@ -163,10 +164,10 @@ def _failures(folder: Path, trials: pd.DataFrame) -> Iterator[dict[str, Any]]:
             for number, failure in enumerate([*failures, *last], start=1):
                 again = {"failure": number, "retried": number <= len(failures)}
                 yield fact | again | {name: failure[name] for name in names} | {"kind": "training"}
-    by_digest = own.drop_duplicates("digest").set_index("digest")
+    by_digest = of_study.drop_duplicates("digest").set_index("digest")
     for timing in study.failed_timings:
-        known = timing.digest in by_digest.index
-        first = by_digest.loc[timing.digest].to_dict() if known else dict[str, Any]()
+        has_trial = timing.digest in by_digest.index
+        first = by_digest.loc[timing.digest].to_dict() if has_trial else dict[str, Any]()
         yield {
             "study": study.name or folder.name, "folder": str(folder), "kind": "timing",
             "trial": first.get("trial"), "digest": timing.digest, "name": timing.name,

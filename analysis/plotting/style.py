@@ -232,9 +232,9 @@ def embedded_style(target: Axes | AnyFigure) -> Iterator[Style]:
     box = target.get_window_extent() if isinstance(target, Axes) else target.bbox
     figure = target.get_figure(root=True)
     assert figure is not None, "the axes belong to no figure"
-    own: dict[Any, Any] = {"text.parse_math": False, "text.usetex": False}
-    own["figure.labelsize"] = mpl.rcParams["axes.labelsize"]
-    with mpl.rc_context(own):
+    settings: dict[Any, Any] = {"text.parse_math": False, "text.usetex": False}
+    settings["figure.labelsize"] = mpl.rcParams["axes.labelsize"]
+    with mpl.rc_context(settings):
         width, height = box.width / figure.dpi, box.height / figure.dpi
         yield Style(width=width, height=height, target=target, **_font_sizes())
 

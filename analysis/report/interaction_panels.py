@@ -82,13 +82,13 @@ def _line(
     points: list[dict[str, Any]] = []
     for row in rows[rows["value"].notna()].to_dict("records"):
         middle, *ends = y.to_pixels([row["value"], row["low"], row["high"]]).tolist()
-        known = not math.isnan(row["low"])
-        interval = f" [{text(row['low'])}, {text(row['high'])}]" if known else ""
+        has_interval = not math.isnan(row["low"])
+        interval = f" [{text(row['low'])}, {text(row['high'])}]" if has_interval else ""
         points.append(
             {
                 "x": round(places[row["x"]], 1),
                 "y": middle,
-                "bar": ends if known else None,
+                "bar": ends if has_interval else None,
                 "title": one_line(f"{row['x']}, {level}: {text(row['value'])}{interval}"),
             }
         )

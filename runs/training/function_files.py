@@ -103,8 +103,8 @@ def load_curve(path: Path, key: str) -> ReportedCurve:
         rows = [{str(k): float(v) for k, v in row.items()} for row in content["rows"]]
         if not all({"epoch", "seconds"} <= row.keys() for row in rows):
             raise ValueError("a row has no epoch or no duration")
-        own = content["trial"] == key
-        return ReportedCurve(rows, int(content["num_inherited"]) if own else len(rows))
+        is_same_trial = content["trial"] == key
+        return ReportedCurve(rows, int(content["num_inherited"]) if is_same_trial else len(rows))
     except FileNotFoundError:
         pass
     except (OSError, ValueError, TypeError, AttributeError, KeyError):
