@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import yaml
+from command_line import run_cli
 from scipy.stats import kendalltau
 
 from partialnas.analysis import load
-from partialnas.cli import main
 from partialnas.runs.ledger.ledger import Ledger
 
 STUDY: dict[str, Any] = {
@@ -25,13 +25,6 @@ STUDY: dict[str, Any] = {
     "budget": {"trials": 6},
     "executor": {"kind": "in-process"},
 }
-
-
-def run_cli(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main([str(argument) for argument in arguments])
-    assert isinstance(ended.value.code, int)
-    return ended.value.code
 
 
 @pytest.mark.slow

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import run_cli
 
-from partialnas.cli import main
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.system.files import checkpoint_path, temporary_path, trunk_path, weights_path
 
@@ -24,12 +24,6 @@ arms: {wide: {width: 32}}
 budget: {trials: 12}
 executor: {kind: in-process}
 """
-
-
-def run_cli(*arguments: str | Path) -> int:
-    with pytest.raises(SystemExit) as end:
-        main([*map(str, arguments)])
-    return int(str(end.value.code))
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
+from command_line import run_cli
 
-from partialnas.cli import main
 from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.plan import Plan
 from partialnas.space.arch.presets import PRESETS, preset
@@ -43,14 +43,6 @@ PARAMS = {
     "partialnet_m": 59_179_000,
     "partialnet_l": 100_641_336,
 }
-
-
-def run_cli(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main([str(argument) for argument in arguments])
-    code = ended.value.code
-    assert isinstance(code, int)
-    return code
 
 
 def written(folder: Path, **changes: Any) -> Path:

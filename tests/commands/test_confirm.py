@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import yaml
+from command_line import run_cli
 
 from partialnas.analysis import load
-from partialnas.cli import main
 from partialnas.runs.ledger.ledger import Ledger
 
 STUDY: dict[str, Any] = {
@@ -27,13 +27,6 @@ STUDY: dict[str, Any] = {
     "measure": {"batch_size": 8, "max_seconds": 0.1},
     "executor": {"kind": "in-process"},
 }
-
-
-def run_cli(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main([str(argument) for argument in arguments])
-    assert isinstance(ended.value.code, int)
-    return ended.value.code
 
 
 @pytest.fixture(scope="module")

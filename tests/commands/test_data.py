@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import run_cli
 from PIL import Image
 
 import partialnas
-from partialnas.cli import main
 from partialnas.commands.studies.data import data_lines
 from partialnas.runs.datasets.overview import inspect_data
 from partialnas.runs.datasets.registry import DATA_SETS
@@ -17,12 +17,6 @@ from partialnas.runs.datasets.task import resolve_task
 from partialnas.runs.ledger.ledger import Ledger
 
 DOCS = Path(__file__).parents[2] / "docs" / "data.md"
-
-
-def run_cli(*arguments: object) -> object:
-    with pytest.raises(SystemExit) as ended:
-        main([str(argument) for argument in arguments])
-    return ended.value.code
 
 
 @pytest.fixture

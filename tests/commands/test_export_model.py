@@ -8,9 +8,9 @@ import pytest
 import timm
 import torch
 import yaml
+from command_line import run_cli
 
 import partialnas.space.timm  # noqa: F401
-from partialnas.cli import main
 from partialnas.commands.results.export import speed_line
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.records.measurement import Measurement
@@ -31,13 +31,6 @@ STUDY: dict[str, Any] = {
     "measure": {"batch_size": 4, "max_seconds": 0.2},
     "executor": {"kind": "in-process", "device": "cpu"},
 }
-
-
-def run_cli(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main([str(argument) for argument in arguments])
-    assert isinstance(ended.value.code, int)
-    return ended.value.code
 
 
 @pytest.mark.parametrize("is_learned", [False, True])

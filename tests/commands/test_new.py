@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import run_cli
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from partialnas.cli import main
 from partialnas.commands.studies import new as new_command
 from partialnas.commands.studies.new import new_study
 from partialnas.search.resolve.resolve import resolve_study
@@ -24,12 +24,6 @@ NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,20}", fullmatch=True) | st.s
     ("null", "1e5", "0x1f", "true", "2001-01-01", "1.0", "no", "con")
 )
 QUANTITIES = tuple(name for name in OBJECTIVES if name != "peak_memory_bytes")  # needs a GPU
-
-
-def run_cli(*arguments: object) -> object:
-    with pytest.raises(SystemExit) as ended:
-        main([str(argument) for argument in arguments])
-    return ended.value.code
 
 
 @pytest.fixture(autouse=True)

@@ -10,11 +10,12 @@ from typing import Any, get_args
 import pandas as pd
 import pytest
 import yaml
+from command_line import run_cli
 
 from partialnas.analysis.audit.confirmation import _row
 from partialnas.analysis.figures.kinds import FIGURE_KINDS
 from partialnas.analysis.plotting import style
-from partialnas.cli import _PANELS, app, main
+from partialnas.cli import _PANELS, app
 from partialnas.runs.config import protocol
 from partialnas.runs.config.recipe import RECIPES
 from partialnas.search.check.check_study import _measuring, _sampler
@@ -36,13 +37,6 @@ STUDY: dict[str, Any] = {
     "budget": {"trials": 8},
 }
 DIGEST = re.compile(r"\b[0-9a-f]{16}\b")
-
-
-def run_cli(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main([str(argument) for argument in arguments])
-    assert isinstance(ended.value.code, int)
-    return ended.value.code
 
 
 def rehearse(folder: Path, **changes: Any) -> Path:

@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
+from command_line import run_cli
 
-from partialnas.cli import main
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.records.record import RatioEpoch, Record
 from partialnas.runs.records.subject import subject_data
@@ -26,14 +26,6 @@ STUDY: dict[str, Any] = {
     "measure": {"batch_size": 4, "max_seconds": 0.2},
     "executor": {"kind": "in-process"},
 }
-
-
-def run_cli(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main([str(argument) for argument in arguments])
-    code = ended.value.code
-    assert isinstance(code, int)
-    return code
 
 
 def architecture(**settings: Any) -> Architecture:

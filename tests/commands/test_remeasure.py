@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from command_line import run_cli
 from scipy.stats import kendalltau
 
 from partialnas.analysis import load
 from partialnas.analysis.audit.remeasured import remeasurement_table
-from partialnas.cli import main
 from partialnas.runs.config.protocol import Protocol
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.ledger.ledger import Ledger
@@ -109,13 +109,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Protocol]]:
     monkeypatch.setattr(remeasuring, "measure", fake)
     monkeypatch.setattr(remeasuring, "this_machine", lambda _: ("cpu", "Chip 9"))
     return taken
-
-
-def run_cli(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main([str(argument) for argument in arguments])
-    assert isinstance(ended.value.code, int)
-    return ended.value.code
 
 
 def measurements(folder: Path) -> list[Measurement]:

@@ -3,17 +3,11 @@
 from pathlib import Path
 
 import pytest
+from command_line import run_cli
 
-from partialnas.cli import main
 from partialnas.search.study.study_file import load_study
 
 STUDIES = Path(__file__).parents[2] / "search" / "studies"
-
-
-def run_cli(*arguments: object) -> object:
-    with pytest.raises(SystemExit) as ended:
-        main([str(argument) for argument in arguments])
-    return ended.value.code
 
 
 @pytest.fixture(autouse=True)

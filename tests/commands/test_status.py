@@ -5,10 +5,10 @@ import re
 from pathlib import Path
 
 import pytest
+from command_line import run_cli
 
 from partialnas.analysis.frames.load import load_trials
 from partialnas.analysis.pareto.front import front
-from partialnas.cli import main
 from partialnas.commands.studies.status import front_table
 from partialnas.commands.studies.study import print_next_steps
 from partialnas.commands.terminal import make_console, print_table
@@ -26,12 +26,6 @@ search: {sampler: random}
 budget: {trials: 6}
 executor: {kind: in-process}
 """
-
-
-def run_cli(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as end:
-        main([*arguments])
-    return int(str(end.value.code))
 
 
 @pytest.fixture

@@ -10,22 +10,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from command_line import run_cli
 
-from partialnas.cli import main
 from partialnas.runs.config.design import Design, DesignArm, Factor
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.records.record import Record
 
 COST = ("params", "macs", "macs_core", "activations")
 NAMES = ("base", "parts=3", "parts=4")
-
-
-def run_cli(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main([str(argument) for argument in arguments])
-    code = ended.value.code
-    assert isinstance(code, int)
-    return code
 
 
 def ledger_of(folder: Path, name: str, kind: str = "one-factor", seeds: int = 3) -> Path:

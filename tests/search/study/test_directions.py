@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import yaml
+from command_line import run_cli
 
 from partialnas.analysis import front, load
-from partialnas.cli import main
 from partialnas.runs.config.quantities import QUANTITIES, direction_error
 from partialnas.search.resolve import resolve
 from partialnas.search.session.run_study import rehearse_study
@@ -72,13 +72,6 @@ def test_a_limit_must_not_exclude_only_better_networks(key: str) -> None:
     check(limits={key: {"min": 1.0, "max": 2.0}})
     with pytest.raises(UserError, match=rf"^limits\.{key}: .*{wrong} alone would exclude"):
         check(limits={key: {wrong: 1.0}})
-
-
-def run_cli(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main([str(argument) for argument in arguments])
-    assert isinstance(ended.value.code, int)
-    return ended.value.code
 
 
 def test_check_and_run_refuse_all_wrong_directions_at_once(
