@@ -12,9 +12,9 @@ from partialnas.analysis.formats.caption_sentences import (
     enumerate_names,
     evaluation_phrase,
     join_words,
-    kind_of_work,
     pluralize,
 )
+from partialnas.analysis.frames.columns import calls_function
 from partialnas.analysis.frames.feasibility import UNDECIDED_NOTE
 from partialnas.analysis.plotting.axes import protocol_label
 from partialnas.analysis.plotting.limit_lines import LIMIT_LINE_NOTE
@@ -197,7 +197,7 @@ def _means(spread: bool) -> str:
 def _randomness(result: Effects) -> str:
     if len(result.comparison.seeds) < 2:
         return ""
-    if kind_of_work(result.rows.trials.frame) != "training":
+    if calls_function(result.rows.trials.frame):
         return "Seeds are passed to the function; all arms have the same."
     return (
         "Seeds differ in initial weights, data order and augmentation; arms with the same seed "
@@ -360,5 +360,5 @@ def _missing(table: pd.DataFrame) -> str:
 def _split(results: Sequence[Effects]) -> str:
     if any(result.quantity.key.startswith("test_") for result in results):
         return "The results are those of the test split."
-    called = any(kind_of_work(result.rows.trials.frame) != "training" for result in results)
+    called = any(calls_function(result.rows.trials.frame) for result in results)
     return "" if called else "The test split was not used."

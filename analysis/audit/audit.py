@@ -10,7 +10,7 @@ import pandas as pd
 
 from partialnas.analysis.audit.sample import front_names, trial_rungs
 from partialnas.analysis.frames.arrays import Floats, Mask
-from partialnas.analysis.frames.columns import network_names
+from partialnas.analysis.frames.columns import calls_function, network_names
 from partialnas.analysis.frames.load import load_trials
 from partialnas.analysis.frames.seed_means import FAILED_STATES, aggregate, has_failed_seed
 from partialnas.analysis.frames.trials import Trials
@@ -180,7 +180,7 @@ def _network_keys(frame: pd.DataFrame) -> "pd.Series[str]":
 
 
 def _work(trials: pd.DataFrame) -> str:
-    return "evaluation" if trials["function"].ne("").any() else "training"
+    return "evaluation" if calls_function(trials) else "training"
 
 
 def _require_ranking(folder: Path, trials: pd.DataFrame, quantity: Quantity) -> None:

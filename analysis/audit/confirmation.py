@@ -12,7 +12,7 @@ import pandas as pd
 from partialnas.analysis.frames.arms import load_arm_trials
 from partialnas.analysis.frames.columns import network_names
 from partialnas.analysis.frames.feasibility import infeasible_message
-from partialnas.analysis.frames.load import load, load_trials
+from partialnas.analysis.frames.load import load_trials
 from partialnas.analysis.frames.seed_means import FAILED_STATES, aggregate, has_failed_seed
 from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.pareto.front import front
@@ -134,7 +134,7 @@ def confirmation_table(folder: str | Path, stage: str = "confirm") -> Confirmati
     if stage not in stages:
         hint = suggest(stage, stages) or "see `partialnas confirm --help`"
         raise UserError(f"{folder}: the study has no stage {quote(stage)}; {hint}")
-    fresh = load(folder, stage=stage)
+    fresh = load_trials(folder, stage=stage).frame
     trials = load_trials(folder)
     trials = trials.where(trials.frame["condition"].eq(stages[stage].condition))
     study, quantity = trials.frame, trials.quantity(trials.deciding_quantity)

@@ -17,6 +17,7 @@ from partialnas.analysis.figures.base import (
 )
 from partialnas.analysis.formats.caption import Caption
 from partialnas.analysis.formats.caption_sentences import compute_sentence, pluralize
+from partialnas.analysis.frames.columns import calls_function
 from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.pareto.table import pareto_table
 from partialnas.analysis.plotting.artists import AnyFigure
@@ -83,7 +84,7 @@ def learning_curves_spec(folders: Sequence[Path], request: FigureRequest) -> Fig
 def _quantities(trials: Trials, request: FigureRequest) -> list[Quantity]:
     """Return the quantities to show, the first that has curves; user functions report any."""
     quantity = requested_metric(trials, request)
-    recorded = quantity.key in _KEYS or trials.frame["function"].ne("").any()
+    recorded = quantity.key in _KEYS or calls_function(trials.frame)
     if request.metric and not recorded:
         raise UserError(
             f"{quantity.key}: no learning curves; they are recorded for {', '.join(_KEYS)}"

@@ -56,3 +56,8 @@ def _unknown(name: str, choices: list[str]) -> str:
 def network_names(rows: pd.DataFrame) -> "pd.Series[str]":
     """Return the name of each arm; `#7`, the number of the first trial, for other networks."""
     return rows["arm"].where(rows["arm"].ne(""), "#" + rows["trial"].astype(str))
+
+
+def calls_function(trials: pd.DataFrame) -> bool:
+    """Return whether a function of the user evaluated any of the trials."""
+    return "function" in trials and bool(trials["function"].fillna("").ne("").any())

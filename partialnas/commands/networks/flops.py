@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from partialnas.analysis.figures.flops_ranks import FlopsRanks, flops_ranks
-from partialnas.analysis.frames.load import load
+from partialnas.analysis.frames.load import load_trials
 from partialnas.commands.networks.names import find_subject, network_labels
 from partialnas.commands.terminal import (
     add_column,
@@ -67,7 +67,7 @@ def _audit_study(console: Console, folder: Path, *, as_json: bool) -> dict[str, 
         size = f"{task.resolution} px, {task.channels} channels, {task.classes} classes, one image"
         _show_audits(console, f"{folder}: {size}", audits, counts)
     try:
-        ranks = flops_ranks(load(folder))
+        ranks = flops_ranks(load_trials(folder).frame)
     except UserError as error:  # the study has too few measurements
         if not as_json:
             print_lines(console, f"no ranking by speed: {error}")

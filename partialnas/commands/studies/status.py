@@ -12,9 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from partialnas.analysis.formats.caption_sentences import count_seeds, pluralize
-from partialnas.analysis.frames.columns import find_quantity, known_quantities, network_names
+from partialnas.analysis.frames.columns import (
+    calls_function,
+    find_quantity,
+    known_quantities,
+    network_names,
+)
 from partialnas.analysis.frames.feasibility import infeasible_message, undecided_note
-from partialnas.analysis.frames.load import METRICS, TRIAL_COLUMNS, load, load_trials
+from partialnas.analysis.frames.load import METRICS, TRIAL_COLUMNS, load_trials
 from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.pareto.caption import projection_note
 from partialnas.analysis.pareto.front import front, hypervolume, reference_point
@@ -72,7 +77,7 @@ def show_status(folder: Path) -> None:
         except UserError as error:  # the trials have no front yet
             print_lines(console, f"no front: {error}")
     for stage in stages.values():
-        trials_of_stage = len(load(folder, stage=stage.name))
+        trials_of_stage = len(load_trials(folder, stage=stage.name).frame)
         print_lines(console, f"stage {stage.name}: {trials_of_stage} trials ({stage.chosen})")
     lines = *_failures(frame), *_earlier_failures(frame), *warning_lines(load_warnings(folder))
     print_lines(console, *lines)
@@ -134,7 +139,7 @@ def front_table(
 
 def _returned_metrics(frame: pd.DataFrame) -> list[str]:
     """Return the first metrics that a function in place of training returned."""
-    if frame["function"].eq("").all():
+    if not calls_function(frame):
         return []
     of_users = [key for key in known_quantities(frame) if key not in TRIAL_COLUMNS]
     metrics = [key for key in (*METRICS, *of_users) if frame[key].notna().any()]
