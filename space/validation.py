@@ -126,8 +126,8 @@ def _similarity(name: str, choice: str) -> float:
     return max(*ratios, _SIMILAR if is_part else 0.0)
 
 
-def join_words(words: Sequence[str], conjunction: str) -> str:
-    """Return words as `a, b or c`."""
+def join_words(words: Sequence[str], conjunction: str = "and") -> str:
+    """Return words as a list in a sentence: `a, b and c`."""
     *others, last = words
     return f"{', '.join(others)} {conjunction} {last}" if others else last
 
@@ -279,8 +279,7 @@ def _line(group: Sequence[_Mistake], prefix: str) -> str:
 def _either(group: Sequence[_Mistake]) -> str:
     """Return the alternatives of a key, such as `a whole number, a list or 'auto'`."""
     listed = ", ".join(dict.fromkeys(mistake.expected for mistake in group)).replace(" or ", ", ")
-    *others, last = listed.split(", ")
-    return f"{', '.join(others)} or {last}" if others else last
+    return join_words(listed.split(", "), "or")
 
 
 def _literal_hint(group: Sequence[_Mistake]) -> str:

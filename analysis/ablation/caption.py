@@ -11,7 +11,6 @@ from partialnas.analysis.formats.caption_sentences import (
     compute_sentence,
     enumerate_names,
     evaluation_phrase,
-    join_words,
     pluralize,
 )
 from partialnas.analysis.frames.columns import calls_function
@@ -20,6 +19,7 @@ from partialnas.analysis.plotting.axes import protocol_label
 from partialnas.analysis.plotting.limit_lines import LIMIT_LINE_NOTE
 from partialnas.runs.config.quantities import QUANTITIES, Quantity, name_in_sentence
 from partialnas.space.errors import UserError
+from partialnas.space.validation import join_words
 
 _PERCENT = 100
 
@@ -65,7 +65,7 @@ def table_caption(results: Sequence[Effects], shown: Collection[str] | None = No
         compute_sentence(frame.drop_duplicates("key")),
         _split(results),
     ]
-    return Caption([*filter(None, brief)], [*filter(None, details)])
+    return Caption(brief, details)
 
 
 def figure_caption(result: Effects, kind: str, points: pd.DataFrame) -> Caption:
@@ -90,7 +90,7 @@ def figure_caption(result: Effects, kind: str, points: pd.DataFrame) -> Caption:
         compute_sentence(frame.drop_duplicates("key")),
         _split([result]),
     ]
-    return Caption([*filter(None, brief)], [*filter(None, details)])
+    return Caption(brief, details)
 
 
 def _effect_marks(result: Effects, points: pd.DataFrame) -> list[str]:

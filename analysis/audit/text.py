@@ -9,7 +9,7 @@ import pandas as pd
 
 from partialnas.analysis.audit.audit import Audit
 from partialnas.analysis.formats.caption import Caption
-from partialnas.analysis.formats.caption_sentences import compute_sentence, join_words, pluralize
+from partialnas.analysis.formats.caption_sentences import compute_sentence, pluralize
 from partialnas.analysis.formats.text_table import MINUS, format_interval
 from partialnas.analysis.frames.seed_means import FAILED_STATES
 from partialnas.analysis.stats.rank_correlation import NUM_RESAMPLES
@@ -20,6 +20,7 @@ from partialnas.runs.config.quantities import (
     format_significant,
     name_in_sentence,
 )
+from partialnas.space.validation import join_words
 
 Row = Mapping[Any, Any]
 

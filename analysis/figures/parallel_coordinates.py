@@ -16,7 +16,7 @@ from partialnas.analysis.figures.base import (
     network_labels,
 )
 from partialnas.analysis.formats.caption import Caption
-from partialnas.analysis.formats.caption_sentences import join_words, pluralize
+from partialnas.analysis.formats.caption_sentences import pluralize
 from partialnas.analysis.frames.arrays import Floats
 from partialnas.analysis.frames.axis_levels import load_axis_levels, sort_levels
 from partialnas.analysis.frames.feasibility import undecided_note
@@ -47,6 +47,7 @@ from partialnas.runs.config.quantities import (
     name_in_sentence,
 )
 from partialnas.space.errors import UserError
+from partialnas.space.validation import join_words
 
 _MAX_LINES = 400
 _ROW, _AROUND = 0.46, 0.1

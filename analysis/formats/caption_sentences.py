@@ -77,9 +77,3 @@ def enumerate_names(names: Sequence[str], max_names: int = _MAX_LISTED) -> str:
     more = len(distinct) - max_names
     separator = "; " if any(", " in name for name in distinct) else ", "
     return separator.join(distinct[:max_names]) + (f" and {more} more" if more > 0 else "")
-
-
-def join_words(words: Sequence[str]) -> str:
-    """Return words as a list in a sentence: `a, b and c`."""
-    *first, last = words
-    return f"{', '.join(first)} and {last}" if first else last

@@ -8,7 +8,6 @@ from partialnas.analysis.formats.caption import Caption
 from partialnas.analysis.formats.caption_sentences import (
     compute_sentence,
     evaluation_phrase,
-    join_words,
     pluralize,
 )
 from partialnas.analysis.frames.feasibility import feasibility_sentence
@@ -21,6 +20,7 @@ from partialnas.analysis.plotting.clipping import clip_outliers
 from partialnas.analysis.plotting.limit_lines import limit_marks_sentence
 from partialnas.analysis.plotting.names import network_name
 from partialnas.runs.config.quantities import Quantity, name_in_sentence
+from partialnas.space.validation import join_words
 
 if TYPE_CHECKING:
     from partialnas.analysis.pareto.plot import ParetoPlotOptions

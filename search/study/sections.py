@@ -8,7 +8,7 @@ from pydantic_core import PydanticCustomError
 
 from partialnas.runs.config.overrides import PlainData
 from partialnas.search.samplers.registry import SAMPLERS
-from partialnas.space.validation import quote, suggest
+from partialnas.space.validation import join_words, quote, suggest
 from partialnas.space.values import Share, Value
 
 PromotionScheme = Literal["restart", "cool-down"]
@@ -78,8 +78,7 @@ class SearchSpec(Value):
     @classmethod
     def _check_sampler(cls, value: object) -> object:
         if value not in list(SAMPLERS):
-            *others, last = map(repr, SAMPLERS)
-            expected = {"expected": f"{', '.join(others)} or {last}"}
+            expected = {"expected": join_words([*map(repr, SAMPLERS)], "or")}
             raise PydanticCustomError("literal_error", "Input should be {expected}", expected)
         return value
 
