@@ -44,15 +44,16 @@ class Limited(nn.Module):
     The limit applies after some steps, as if another program then used the memory.
     """
 
-    def __init__(self, most: int, after: int) -> None:
+    def __init__(self, most: int, after: int, error: Exception | None = None) -> None:
         super().__init__()
         self.inner, self.most, self.after = Network(SUBJECT, 1, 10), most, after
+        self.error = error or torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
             self.after -= 1
             if self.after < 0 and len(x) > self.most:
-                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+                raise self.error
         return self.inner(x)  # type: ignore[no-any-return]
 
 
@@ -93,9 +94,13 @@ def test_added_gradients_match_those_of_the_whole_batch(
 
 
 def run_limited(
-    monkeypatch: pytest.MonkeyPatch, context: Context, most: int, after: int = 0
+    monkeypatch: pytest.MonkeyPatch,
+    context: Context,
+    most: int,
+    after: int = 0,
+    error: Exception | None = None,
 ) -> Record:
-    monkeypatch.setattr(trial, "build_network", lambda *_: Limited(most, after))
+    monkeypatch.setattr(trial, "build_network", lambda *_: Limited(most, after, error))
     monkeypatch.setattr(trial, "initialize", lambda network, _: reset(network))
     (record,) = run_job(job(batch_size=64), context)
     return record
@@ -133,6 +138,38 @@ def test_the_reason_names_both_batch_sizes_if_halves_do_not_fit_either(
     record = run_limited(monkeypatch, context, most=31)
     assert record.state == "failed"
     assert record.reason == "out of memory on cpu with batch size 64, and in two parts of 32"
+
+
+_LIBRARY_ERRORS = {
+    "allocation outside of torch": torch.AcceleratorError(
+        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"
+    ),
+    "cuBLAS": RuntimeError(
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"
+    ),
+    "cuDNN": RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    "no engine, by heuristics": RuntimeError(
+        "GET was unable to find an engine to execute this computation"
+    ),
+    "no engine, by benchmark": RuntimeError(
+        "FIND was unable to find an engine to execute this computation after trying 4 plans."
+    ),
+}
+"""Messages of torch: `CUDAException.cpp`, `CUDABlas.cpp`, `Exceptions.h` and `Conv_v8.cpp`."""
+
+
+@pytest.mark.parametrize("library", _LIBRARY_ERRORS)
+@pytest.mark.xfail(strict=True, reason="only torch's own allocator is recognized")
+def test_cuda_libraries_out_of_memory_are_no_fault_of_the_network(
+    library: str, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = _LIBRARY_ERRORS[library]
+    halved = run_limited(monkeypatch, context, most=32, error=error)
+    assert (halved.state, halved.environment["micro_batch"]) == ("done", 32)
+    failed = run_limited(monkeypatch, replace(context, folder=None), most=31, error=error)
+    assert failed.state == "failed"
+    assert str(failed.reason).startswith("out of memory on cpu with batch size 64, and in two")
+    assert ("cuDNN does not support" in str(failed.reason)) == ("engine" in library)
 
 
 def test_no_record_mixes_whole_and_half_batches(

@@ -1,5 +1,6 @@
 import errno
 import math
+import pickle
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,9 +20,10 @@ from partialnas.runs.datasets.task import resolve_task
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.subject import Subject
 from partialnas.runs.training import loop as training
-from partialnas.runs.training import trial
+from partialnas.runs.training import outcome, trial
 from partialnas.runs.training.context import Context
 from partialnas.runs.training.trial import run_job
+from partialnas.space import errors
 from partialnas.space.arch.plan import Plan
 from partialnas.space.errors import MachineError, UserError
 from partialnas.space.nn.network import Network
@@ -137,12 +139,37 @@ def test_a_full_disk_is_an_error_of_the_machine(
         run_job(job(), context)
 
 
-def test_a_broken_device_is_an_error_of_the_machine(
+ASSERT = "CUDA error: device-side assert triggered\nCUDA kernel errors might be asynchronously"
+
+
+@pytest.mark.xfail(strict=True, reason="a fault is any error of the machine")
+def test_a_fault_of_the_device_is_an_error_of_its_own(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trial, "build_network", raising(torch.AcceleratorError("gone")))
-    with pytest.raises(MachineError, match="device cpu failed: gone"):
+    monkeypatch.setattr(trial, "build_network", raising(torch.AcceleratorError(ASSERT)))
+    with pytest.raises(errors.DeviceFaultError, match="device cpu failed: device-side") as caught:
         run_job(job(), context)
+    assert caught.value.reason == "device fault: device-side assert triggered"
+    copy = pickle.loads(pickle.dumps(caught.value))  # noqa: S301  # as workers send it
+    assert (str(copy), copy.reason) == (str(caught.value), caught.value.reason)
+
+
+@pytest.mark.xfail(strict=True, reason="errors of libraries are failures of the network")
+def test_after_a_fault_errors_of_libraries_are_no_failures_of_the_network(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once a kernel has failed, every call fails, those of libraries with other messages."""
+
+    def synchronize(_: object) -> None:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
+    error = RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`")
+    on_gpu = replace(context, device="cuda:0")
+    with pytest.raises(errors.DeviceFaultError, match="cuda:0 failed: an illegal memory access"):
+        outcome.from_exception(error, job(), on_gpu)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda _: None)
+    assert outcome.from_exception(error, job(), on_gpu).state == "failed"
 
 
 def test_a_failing_callback_is_an_error_of_the_machine(context: Context) -> None:
