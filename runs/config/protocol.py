@@ -10,7 +10,10 @@ Form = Literal["training", "deploy"]
 """The trained network in evaluation mode, or the deployed one with batch norms folded."""
 
 
-Precision = Literal["float32", "bfloat16", "float16"]
+Precision = Literal["float32", "tfloat32", "bfloat16", "float16"]
+"""Data type of weights and feature maps. Convolutions and matrix products of `float32` are strict;
+`tfloat32` is float32 with TF32 arithmetic on tensor cores, which keeps 10 bits of the mantissa.
+"""
 
 
 Runtime = Literal["eager", "cuda_graph", "compiled", "onnxruntime"]
@@ -34,8 +37,8 @@ class Protocol(Value):
         form: form of the network.
         runtime: runtime of the network. `auto` is the fastest one without compilation: a CUDA graph
             on a GPU if the network can be captured, else eager.
-        max_seconds: time limit in seconds, warm-up included. In a study in which no speed decides,
-            the default is shortened to 5 seconds.
+        max_seconds: time limit in seconds, warm-up included. A study in which no speed decides
+            shortens it to 5 seconds unless it is stated.
         target_half_width: half-width of the 95 % interval, as a share of the value, at which to
             stop.
         when: `during` measures each network after its training, `after` measures all at the end.
@@ -64,7 +67,9 @@ class Protocol(Value):
     retries: int = Field(default=1, ge=0, le=10)
 
     @model_validator(mode="after")
-    def _check_runtime(self) -> Self:
+    def _check_gpu_settings(self) -> Self:
         if self.runtime == "cuda_graph" and self.device == "cpu":
             raise ValueError("runtime: cuda_graph needs a GPU; use eager or compiled on cpu")
+        if self.precision == "tfloat32" and self.device == "cpu":
+            raise ValueError("precision: tfloat32 needs a GPU; use float32 on cpu")
         return self

@@ -239,13 +239,17 @@ class StudyFields(Value):
     def protocol(self) -> Protocol:
         """How networks are measured: for a shorter time if no speed decides in the study.
 
-        Only the default time is shortened. It is recorded as stated, so that the identity of a
-        study does not depend on this rule.
+        Only a time that is not stated is shortened. It is recorded unchanged, so that the identity
+        of a study does not depend on this rule.
         """
         decides = self.needs_measurement or (self.ablation and self.ablation.match == "latency")
-        if decides or self.measure.max_seconds != Protocol().max_seconds:
+        if decides or self._states_max_seconds:
             return self.measure
         return self.measure.model_copy(update={"max_seconds": SHORT_TIMING_S})
+
+    @property
+    def _states_max_seconds(self) -> bool:
+        return "max_seconds" in self.measure.model_fields_set
 
     @property
     def measures_before_tell(self) -> bool:
@@ -266,7 +270,7 @@ class StudyFields(Value):
 
     def under(self, condition: str) -> Self:
         """Return the study with the settings of one of its conditions applied."""
-        plain = {key: value for key, value in self.frozen().items() if key != "conditions"}
+        plain = {key: value for key, value in self.plain().items() if key != "conditions"}
         return self.model_validate(apply_overrides(plain, self.conditions[condition]))
 
     @property
@@ -281,6 +285,17 @@ class StudyFields(Value):
         plain = self.identity_data(by_alias=True)
         if self.search is not None:
             plain["search"]["scheme"] = self.scheme
+        return plain
+
+    def plain(self) -> PlainData:
+        """Return the study as plain JSON data that give the same study when they are read.
+
+        In contrast to `frozen`, `measure.max_seconds` is left out unless it is stated: see
+        `protocol`.
+        """
+        plain = self.frozen()
+        if not self._states_max_seconds:
+            del plain["measure"]["max_seconds"]
         return plain
 
     @property

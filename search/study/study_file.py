@@ -59,7 +59,7 @@ def load_source(
     if isinstance(source, Study):
         if not (quick or overrides or plugins):
             return source
-        changed = load_study(source.frozen(), **options, base_dir=source.base_dir)
+        changed = load_study(source.plain(), **options, base_dir=source.base_dir)
         return changed.based_in(source.base_dir)
     if isinstance(source, Mapping):
         return load_study(source, **options)
