@@ -4,6 +4,7 @@ import errno
 import re
 import unicodedata
 from pathlib import Path
+from typing import Self
 
 _JOINERS = "\u200c\u200d"
 """Zero-width characters that emoji and scripts such as Persian are spelled with."""
@@ -26,6 +27,33 @@ class UserError(_ReportedError):
 
 class MachineError(_ReportedError):
     """Failure of the machine on valid input: disk, device, permissions (exit code 1)."""
+
+
+class DeviceFaultError(MachineError):
+    """Fault of a device while a network ran on it, such as a failed assertion of a kernel.
+
+    The process cannot use the device any more. A fresh process can: it tries the network again, and
+    after several such faults the network has failed.
+
+    Args:
+        device: device, such as `cuda:1`.
+        fault: fault in CUDA's words.
+    """
+
+    def __init__(self, device: str, fault: str) -> None:
+        super().__init__(
+            f"device {device} failed: {fault}; this process cannot use it any more. Run the same "
+            "command again to resume"
+        )
+        self.device, self.fault = device, fault
+
+    @property
+    def reason(self) -> str:
+        """Reason in the record of a trial that ends with this fault."""
+        return f"device fault: {self.fault}"
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
+        return type(self), (self.device, self.fault)
 
 
 def is_too_long(error: BaseException | None) -> bool:

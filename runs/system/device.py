@@ -1,18 +1,26 @@
-"""PyTorch devices: lookup by name, number of GPUs, detection of out-of-memory errors."""
+"""PyTorch devices: lookup by name, number of GPUs, what their errors mean."""
 
 import torch
 
 from partialnas.space.errors import MachineError, UserError
 
-_NO_MEMORY = (
-    "DefaultCPUAllocator",
-    "std::bad_alloc",
-    "posix_memalign",
-    "could not create a primitive",
-)
-"""Parts of torch's messages when a CPU runs out of memory.
+NO_ENGINE = "unable to find an engine"
+"""Part of torch's message when cuDNN cannot run a convolution.
 
-The last one is oneDNN's only message; networks that it can run fail with it for lack of memory.
+Usually no algorithm gets the memory it needs: torch tries one after the other and passes over those
+that run out of memory (`Conv_v8.cpp`). An operation that cuDNN does not support has the same
+message.
+"""
+
+_NO_MEMORY = (
+    *("DefaultCPUAllocator", "std::bad_alloc", "posix_memalign", "could not create a primitive"),
+    *("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED"),
+    *("CUSOLVER_STATUS_ALLOC_FAILED", "Unable to find a valid cuDNN algorithm", NO_ENGINE),
+)
+"""Parts of torch's messages when a device runs out of memory, besides its own class of errors.
+
+"could not create a primitive" is oneDNN's only message; networks that it can run fail with it for
+lack of memory.
 """
 
 
@@ -21,6 +29,27 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(word in str(error) for word in _NO_MEMORY)
+
+
+def device_fault(error: BaseException, device: str) -> str | None:
+    """Return the fault of a device that an error shows, in CUDA's words, or None for another error.
+
+    After a fault every call fails, each library with a message of its own, so a GPU is also asked.
+
+    Args:
+        error: error that is not about memory.
+        device: device that the network ran on.
+    """
+    if not isinstance(error, torch.AcceleratorError):
+        if not device.startswith("cuda"):
+            return None
+        try:
+            torch.cuda.synchronize(device)
+            return None
+        except torch.AcceleratorError as fault:
+            error = fault
+    first_line = str(error).partition("\n")[0]
+    return first_line.removeprefix("CUDA error: ").strip() or "unknown error"
 
 
 def count_gpus() -> int:

@@ -12,7 +12,13 @@ from partialnas.runs.records.subject import Subject, subject_digest, subject_nam
 from partialnas.runs.system.environment import environment
 from partialnas.runs.training.build import subject_cost
 from partialnas.runs.training.context import Context
-from partialnas.space.errors import MachineError, UserError, describe_error, storable_text
+from partialnas.space.errors import (
+    DeviceFaultError,
+    MachineError,
+    UserError,
+    describe_error,
+    storable_text,
+)
 
 _LOG = logging.getLogger(__name__)
 _REASON_LENGTH = 500
@@ -49,28 +55,39 @@ def succeeded(metrics: Any, job: Job, required: Collection[str] = ()) -> Outcome
 def from_exception(
     error: BaseException, job: Job, context: Context, *, halved: bool = False
 ) -> Outcome:
-    """Return the outcome of a trial that raised; errors of the machine are raised again."""
+    """Return the outcome of a trial that raised.
+
+    Raises:
+        MachineError: The error is one of the machine, not of the network.
+        DeviceFaultError: The device failed, and this process cannot use it any more.
+    """
     if isinstance(error, MachineError):
         raise error
     if isinstance(error, TrialEndedError):
         return Outcome(error.state, error.reason, {})
-    import torch
+    from partialnas.runs.system.device import device_fault, is_out_of_memory
 
-    from partialnas.runs.system.device import is_out_of_memory
-
-    if isinstance(error, torch.AcceleratorError):
-        raise MachineError(f"device {context.device} failed: {error}") from error
     if is_out_of_memory(error):
-        size = job.recipe.batch_size
-        reason = f"out of memory on {context.device} with batch size {size}"
-        if halved:
-            reason += f", and in two parts of {(size + 1) // 2}"
-        return Outcome("failed", reason, {})
+        return Outcome("failed", _memory_reason(error, job, context, halved=halved), {})
+    if fault := device_fault(error, context.device):
+        raise DeviceFaultError(context.device, fault) from error
     _LOG.info("a trial of %s failed", subject_name(job.subject), exc_info=error)
     reason = describe_error(error)
     if isinstance(error, UserError):
         reason = reason.removeprefix(f"{type(error).__name__}: ")
     return Outcome("failed", reason[:_REASON_LENGTH], {})
+
+
+def _memory_reason(error: BaseException, job: Job, context: Context, *, halved: bool) -> str:
+    from partialnas.runs.system.device import NO_ENGINE
+
+    size = job.recipe.batch_size
+    reason = f"out of memory on {context.device} with batch size {size}"
+    if halved:
+        reason += f", and in two parts of {(size + 1) // 2}"
+    if NO_ENGINE in str(error):
+        reason += "; or cuDNN does not support one of the network's convolutions"
+    return reason
 
 
 def check_metrics(metrics: Any, required: Collection[str] = ()) -> dict[str, float]:

@@ -159,7 +159,6 @@ _LIBRARY_ERRORS = {
 
 
 @pytest.mark.parametrize("library", _LIBRARY_ERRORS)
-@pytest.mark.xfail(strict=True, reason="only torch's own allocator is recognized")
 def test_cuda_libraries_out_of_memory_are_no_fault_of_the_network(
     library: str, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -142,7 +142,6 @@ def test_a_full_disk_is_an_error_of_the_machine(
 ASSERT = "CUDA error: device-side assert triggered\nCUDA kernel errors might be asynchronously"
 
 
-@pytest.mark.xfail(strict=True, reason="a fault is any error of the machine")
 def test_a_fault_of_the_device_is_an_error_of_its_own(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,7 +153,6 @@ def test_a_fault_of_the_device_is_an_error_of_its_own(
     assert (str(copy), copy.reason) == (str(caught.value), caught.value.reason)
 
 
-@pytest.mark.xfail(strict=True, reason="errors of libraries are failures of the network")
 def test_after_a_fault_errors_of_libraries_are_no_failures_of_the_network(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
