@@ -11,7 +11,7 @@ import psutil
 import pytest
 from hypothesis import settings
 
-sys.path.append(str(Path(__file__).parent))  # command_line.py, forked.py
+sys.path.append(str(Path(__file__).parent))  # command_line.py, fake_nvml.py, ...
 
 # Without a deadline: no property concerns time, and a busy machine may be slow.
 settings.register_profile("unhurried", settings(), deadline=None)
