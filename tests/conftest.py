@@ -3,19 +3,34 @@
 import faulthandler
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 
 import psutil
 import pytest
 from hypothesis import settings
+
+from partialnas.runs.system.nvml import load_nvml
 
 sys.path.append(str(Path(__file__).parent))  # command_line.py, fake_nvml.py, ...
 
 # Without a deadline: no property concerns time, and a busy machine may be slow.
 settings.register_profile("unhurried", settings(), deadline=None)
 settings.load_profile("unhurried")
+
+
+@pytest.fixture
+def install_nvml(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[ModuleType | None], None]]:
+    """Return a function that replaces pynvml by a `FakeNvml`, or by nothing: not installed."""
+
+    def install(nvml: ModuleType | None) -> None:
+        monkeypatch.setitem(sys.modules, "pynvml", nvml)  # type: ignore[arg-type]
+        load_nvml.cache_clear()
+
+    yield install
+    load_nvml.cache_clear()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,13 +1,11 @@
-"""A stand-in for the module pynvml: GPUs without a driver."""
+"""A stand-in for the module pynvml: GPUs without a driver (see the fixture `install_nvml`)."""
 
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
-import pytest
-
-from partialnas.runs.system.nvml import load_nvml
+InstallNvml = Callable[[ModuleType | None], None]
+"""The fixture `install_nvml`."""
 
 
 class NVMLError(Exception):
@@ -76,9 +74,3 @@ class FakeNvml(ModuleType):
         if (instance := handle.instances[index]) is None:
             raise NVMLError("Not Found")
         return instance
-
-
-def install_nvml(monkeypatch: pytest.MonkeyPatch, nvml: ModuleType | None) -> None:
-    """Let partialnas use this module in place of pynvml; None: pynvml is not installed."""
-    monkeypatch.setitem(sys.modules, "pynvml", nvml)  # type: ignore[arg-type]
-    load_nvml.cache_clear()

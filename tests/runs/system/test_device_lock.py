@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+from fake_nvml import FakeNvml, Gpu, InstallNvml
 
 from partialnas.runs.system.device_lock import exclusive_access, shared_access
 from partialnas.space.errors import MachineError
@@ -190,11 +191,47 @@ def test_devices_are_apart_and_cuda_is_the_first_gpu() -> None:
         assert not is_free("cuda")
 
 
-def test_gpus_are_identified_by_visible_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpus_are_identified_by_visible_devices(
+    monkeypatch: pytest.MonkeyPatch, install_nvml: InstallNvml
+) -> None:
+    install_nvml(None)
     with exclusive_access("cuda:3"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
         assert is_free("cuda:0")
         assert not is_free("cuda:1")
+
+
+@pytest.mark.xfail(strict=True, reason="the lock has the name in CUDA_VISIBLE_DEVICES")
+@pytest.mark.parametrize("visible", ["GPU-bbbb-2", "GPU-bb", "0,GPU-bbbb-2"])
+def test_a_gpu_has_one_lock_however_it_is_visible(
+    monkeypatch: pytest.MonkeyPatch, visible: str, install_nvml: InstallNvml
+) -> None:
+    install_nvml(FakeNvml((Gpu("GPU-aaaa-1"), Gpu("GPU-bbbb-2"))))
+    with exclusive_access("cuda:1"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert not is_free(f"cuda:{visible.count(',')}")
+
+
+@pytest.mark.xfail(strict=True, reason="the lock has the name in CUDA_VISIBLE_DEVICES")
+def test_gpus_of_different_containers_have_different_locks(
+    monkeypatch: pytest.MonkeyPatch, install_nvml: InstallNvml
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    install_nvml(FakeNvml([Gpu("GPU-aaaa-1")]))
+    with exclusive_access("cuda"):
+        install_nvml(FakeNvml([Gpu("GPU-bbbb-2")]))
+        assert is_free("cuda")
+
+
+def test_instances_of_a_gpu_have_locks_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, install_nvml: InstallNvml
+) -> None:
+    instances = Gpu("MIG-cccc-3"), Gpu("MIG-dddd-4")
+    install_nvml(FakeNvml([Gpu("GPU-aaaa-1", instances=instances)]))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-cccc-3")
+    with exclusive_access("cuda"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-dddd-4")
+        assert is_free("cuda")
 
 
 def test_the_locks_are_the_users_alone(temporary_locks: Path) -> None:

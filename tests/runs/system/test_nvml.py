@@ -1,7 +1,5 @@
-from collections.abc import Iterator
-
 import pytest
-from fake_nvml import FakeNvml, Gpu, install_nvml
+from fake_nvml import FakeNvml, Gpu, InstallNvml
 
 from partialnas.runs.system.nvml import gpu_handle, gpu_uuid, load_nvml
 
@@ -10,11 +8,9 @@ DIVIDED = Gpu("GPU-dddd-4", instances=(None, Gpu("MIG-eeee-5"), Gpu("MIG-ffff-6"
 
 
 @pytest.fixture(autouse=True)
-def no_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
-    yield
-    load_nvml.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -33,9 +29,12 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ],
 )
 def test_devices_are_those_of_cuda_visible_devices(
-    monkeypatch: pytest.MonkeyPatch, visible: str | None, uuids: list[str | None]
+    monkeypatch: pytest.MonkeyPatch,
+    visible: str | None,
+    uuids: list[str | None],
+    install_nvml: InstallNvml,
 ) -> None:
-    install_nvml(monkeypatch, FakeNvml(TWO))
+    install_nvml(FakeNvml(TWO))
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert [gpu_uuid(index) for index in range(len(uuids))] == uuids
@@ -53,17 +52,19 @@ def test_devices_are_those_of_cuda_visible_devices(
     ],
 )
 def test_an_instance_of_a_divided_gpu_is_a_device_of_its_own(
-    monkeypatch: pytest.MonkeyPatch, visible: str | None, uuid: str
+    monkeypatch: pytest.MonkeyPatch, visible: str | None, uuid: str, install_nvml: InstallNvml
 ) -> None:
-    install_nvml(monkeypatch, FakeNvml((DIVIDED, TWO[0])))
+    install_nvml(FakeNvml((DIVIDED, TWO[0])))
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert gpu_uuid(0) == uuid
 
 
-def test_indices_of_different_models_depend_on_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_indices_of_different_models_depend_on_their_order(
+    monkeypatch: pytest.MonkeyPatch, install_nvml: InstallNvml
+) -> None:
     slow, fast = Gpu("GPU-aaaa-1", "Tesla T4"), Gpu("GPU-bbbb-2")
-    install_nvml(monkeypatch, FakeNvml((slow, fast)))
+    install_nvml(FakeNvml((slow, fast)))
     assert gpu_handle(0) is None
     monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
     assert gpu_handle(0) is None
@@ -74,18 +75,18 @@ def test_indices_of_different_models_depend_on_their_order(monkeypatch: pytest.M
     assert gpu_handle(0) is fast
 
 
-def test_nvml_is_initialized_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nvml_is_initialized_once(install_nvml: InstallNvml) -> None:
     nvml = FakeNvml(TWO)
-    install_nvml(monkeypatch, nvml)
+    install_nvml(nvml)
     assert [gpu_handle(0), gpu_handle(1)] == [*TWO]
     assert nvml.init_count == 1
 
 
 @pytest.mark.parametrize("nvml", [None, FakeNvml(TWO, has_driver=False)])
 def test_without_package_or_driver_devices_are_unknown(
-    monkeypatch: pytest.MonkeyPatch, nvml: FakeNvml | None
+    nvml: FakeNvml | None, install_nvml: InstallNvml
 ) -> None:
-    install_nvml(monkeypatch, nvml)
+    install_nvml(nvml)
     assert load_nvml() is None
     assert gpu_uuid(0) is None
 
