@@ -24,6 +24,7 @@ from pathlib import Path
 import psutil
 
 from partialnas.runs.system.linux import lock_holders
+from partialnas.runs.system.nvml import gpu_uuid, visible_device
 from partialnas.space.errors import MachineError
 
 _LOG = logging.getLogger(__name__)
@@ -148,11 +149,12 @@ def _folder() -> Path:
 
 
 def _physical_name(device: str) -> str:
-    """Return a name of the device that does not depend on CUDA_VISIBLE_DEVICES."""
+    """Return a name of the device that all processes on this machine have for it.
+
+    It is the UUID of a GPU or of a MIG instance, or without NVML what CUDA_VISIBLE_DEVICES says.
+    """
     kind, _, number = device.partition(":")
     if kind == "cuda":
-        number = number or "0"
-        visible = [gpu.strip() for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
-        if int(number) < len(visible) and visible[int(number)]:
-            number = visible[int(number)]
+        index = int(number or 0)
+        number = gpu_uuid(index) or visible_device(index) or str(index)
     return re.sub(r"[^A-Za-z0-9]+", "-", f"{kind}-{number}" if number else kind)
