@@ -6,10 +6,10 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from partialnas.runs.config.protocol import Precision
 from partialnas.space.values import Share, Value
 
 Schedule = Literal["one_cycle", "cosine", "constant", "trapezoid"]
-Precision = Literal["float32", "bfloat16", "float16"]
 KeepWeights = Literal["all", "front", "none"]
 
 _WHOLE = Fraction(1)
@@ -43,7 +43,8 @@ class Recipe(Value):
         flip: whether images are mirrored horizontally at random; unsuitable for digits and text.
         drop_path: stochastic depth rate of the last block; rates rise linearly over the blocks.
         dropout: dropout rate inside self-attention.
-        precision: data type; `bfloat16` and `float16` use automatic mixed precision.
+        precision: data type; `bfloat16` and `float16` use automatic mixed precision, `tfloat32`
+            float32 with TF32 arithmetic of GPUs.
         ema: decay of the exponential moving average of the weights, which is then evaluated and
             kept; 0 disables it.
         clip_grad: largest gradient norm; 0 disables clipping.

@@ -18,13 +18,12 @@ from partialnas.runs.measure.interleaved_timing import Forward
 from partialnas.runs.measure.torch_compile import compile_forward
 from partialnas.runs.records.subject import Subject, subject_digest, subject_name
 from partialnas.runs.system.files import TrialWeights
+from partialnas.runs.system.precision import DTYPES, precision_settings
 from partialnas.runs.training.build import build_network
 from partialnas.runs.training.checkpoint import load_weights
 from partialnas.space.deploy.fuse import deploy
 from partialnas.space.errors import MachineError, UserError
 from partialnas.space.nn.network import Network
-
-_PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def torch_settings(protocol: Protocol, device: torch.device) -> Iterator[None]:
     torch.backends.cudnn.benchmark = True
     on_device = torch.cuda.device(device) if device.type == "cuda" else nullcontext()
     try:
-        with on_device, torch.inference_mode():
+        with on_device, precision_settings(protocol.precision, device), torch.inference_mode():
             yield
     finally:
         torch.set_num_threads(threads)
@@ -92,7 +91,7 @@ def prepare_for_timing(
     """
     name = subject_name(subject)
     allocated = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
-    dtype = _PRECISIONS[protocol.precision]
+    dtype = DTYPES[protocol.precision]
     with _translate_errors(name, task, protocol), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         images = _images(task, protocol.batch_size, trained)

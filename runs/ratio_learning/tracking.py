@@ -15,6 +15,7 @@ from partialnas.runs.ratio_learning.input_dependent import InputDependentLearner
 from partialnas.runs.ratio_learning.learner import RatioLearner
 from partialnas.runs.ratio_learning.thresholds import ThresholdLearner
 from partialnas.runs.records.record import RatioEpoch
+from partialnas.runs.system.precision import precision_settings
 from partialnas.space.arch.architecture import Architecture, Boundary
 from partialnas.space.deploy.freeze import freeze, learned_mixers
 from partialnas.space.nn.dpconv import InputDependentMixer
@@ -98,16 +99,18 @@ def relative_logit_gap(network: Network, val: DeviceSplit) -> float:
 
     This is the largest difference of logits over the largest logit on validation images: between
     the network with learned ratios and its frozen form, or with input-dependent ratios between
-    masked images and images grouped by size.
+    masked images and images grouped by size. Both run in strict float32, whatever the training's
+    precision is.
     """
     images = next(iter(val.sequential_batches(_BATCH)))[0]
     network.eval()
-    logits = network(images)
-    if network.architecture.learned is not None and network.architecture.learned.per == "input":
-        with _masked(network):
-            other = network(images)
-    else:
-        other = freeze(network).eval()(images)
+    with precision_settings("float32", images.device):
+        logits = network(images)
+        if network.architecture.learned is not None and network.architecture.learned.per == "input":
+            with _masked(network):
+                other = network(images)
+        else:
+            other = freeze(network).eval()(images)
     return float((logits - other).abs().max() / logits.abs().max())
 
 

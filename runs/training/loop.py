@@ -11,19 +11,19 @@ from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 from torch.nn import functional
 
-from partialnas.runs.config.recipe import Precision, Recipe
+from partialnas.runs.config.recipe import Recipe
 from partialnas.runs.datasets.augment import BatchMix, DeviceSplit, draw_epoch, epoch_shape
 from partialnas.runs.datasets.loaders import Splits, subset
 from partialnas.runs.ratio_learning import tracking
 from partialnas.runs.ratio_learning.learner import RatioLearner
 from partialnas.runs.records.record import CurveRow, RatioEpoch
+from partialnas.runs.system.precision import autocast
 from partialnas.runs.system.seeding import derive_seed, seeded
 from partialnas.runs.training.lr_schedule import learning_rate, set_learning_rate
 from partialnas.runs.training.optimizer import make_optimizer
 from partialnas.runs.training.outcome import TrialEndedError, ratio_metrics
 from partialnas.space.nn.network import Network
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _EVALUATION_BATCHES = 4  # training batches per evaluation batch, which needs no gradients
 _CHECK_EVERY = 50  # steps between checks of the loss, which wait for the device
 
@@ -259,7 +259,7 @@ class Training:
         self, x: Tensor, y: Tensor, mixed_in: Tensor, *, weight: float, batch_size: int
     ) -> Tensor:
         """Add the gradients of a part of the batch, and return its share of the batch's loss."""
-        with _autocast(self.device, self.recipe.precision):
+        with autocast(self.device, self.recipe.precision):
             logits = self.network(x)
         likelihoods = functional.log_softmax(logits.float(), dim=1)
         nll = functional.nll_loss(likelihoods, y)
@@ -285,16 +285,12 @@ def evaluate(
     nll = torch.zeros((), dtype=torch.float64, device=device)
     correct = torch.zeros((), dtype=torch.int64, device=device)
     network.eval()
-    with torch.inference_mode(), _autocast(device, recipe.precision):
+    with torch.inference_mode(), autocast(device, recipe.precision):
         for x, y in pool.sequential_batches(size):
             logits = network(x).float()
             nll += functional.cross_entropy(logits, y, reduction="sum")
             correct += (logits.argmax(1) == y).sum()
     return float(nll) / len(pool), 100 * int(correct) / len(pool)
-
-
-def _autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    return torch.autocast(device.type, _DTYPES[precision], enabled=precision != "float32")
 
 
 def _check(losses: list[Tensor], epoch: int) -> None:

@@ -18,6 +18,7 @@ from partialnas.runs.system.device import is_out_of_memory, torch_device
 from partialnas.runs.system.device_lock import shared_access
 from partialnas.runs.system.environment import environment
 from partialnas.runs.system.files import checkpoint_path, trunk_path, weights_path
+from partialnas.runs.system.precision import precision_facts, precision_settings
 from partialnas.runs.system.seeding import derive_seed, seeded, torch_threads
 from partialnas.runs.training import checkpoint
 from partialnas.runs.training.build import build_network
@@ -45,7 +46,7 @@ def run_job(job: Job, context: Context) -> list[Record]:
     """
     device = torch_device(context.device)
     splits = context.splits or load_splits(job.task)
-    with torch_threads(job.recipe.threads):
+    with torch_threads(job.recipe.threads), precision_settings(job.recipe.precision, device):
         pools = _to_device(splits, job, device)
         records = [_train_seed(job, seed, pools, context) for seed in job.seeds]
     # Only now: a job interrupted at its second seed does not train the first again.
@@ -197,7 +198,9 @@ def _training_facts(job: Job, training: Training | None) -> dict[str, Any] | Non
         "curve": tuple(training.curve),
         "cost": _cost(job, training),
         "ratios": tuple(training.ratio_rows),
-        "environment": environment() | _division_facts(training),
+        "environment": environment()
+        | precision_facts(training.recipe.precision, training.device)
+        | _division_facts(training),
     }
 
 

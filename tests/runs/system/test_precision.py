@@ -16,6 +16,7 @@ from partialnas.runs.measure import prepared_model
 from partialnas.runs.measure.measure import measure
 from partialnas.runs.ratio_learning.tracking import relative_logit_gap
 from partialnas.runs.records.job import Job
+from partialnas.runs.system.precision import precision_facts, precision_settings
 from partialnas.runs.training import trial
 from partialnas.runs.training.context import Context
 from partialnas.runs.training.loop import DeviceSplits
@@ -68,7 +69,6 @@ def spy() -> Spy:
     return network
 
 
-@pytest.mark.xfail(strict=True, reason="convolutions run in TF32, matrix products do not")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_training_is_strict(
     precision: str, context: Context, monkeypatch: pytest.MonkeyPatch
@@ -83,7 +83,6 @@ def test_training_is_strict(
     assert all(seen == STRICT for seen in network.seen)
 
 
-@pytest.mark.xfail(strict=True, reason="convolutions run in TF32, matrix products do not")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_measuring_is_strict(
     precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -97,7 +96,6 @@ def test_measuring_is_strict(
     assert all(seen == STRICT for seen in network.seen)
 
 
-@pytest.mark.xfail(strict=True, reason="the gap is compared at the rounding of TF32")
 def test_the_gap_between_forms_is_strict(few_digits: Splits) -> None:
     network = spy()
     data = DeviceSplits.from_splits(few_digits, Recipe(), CPU)
@@ -105,12 +103,9 @@ def test_the_gap_between_forms_is_strict(few_digits: Splits) -> None:
     assert network.seen == [STRICT]
 
 
-@pytest.mark.xfail(strict=True, reason="there is no precision tfloat32")
 def test_tfloat32_switches_convolutions_and_products_alike(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from partialnas.runs.system.precision import precision_settings
-
     monkeypatch.setattr(torch.cuda, "is_tf32_supported", lambda: True)
     with precision_settings("tfloat32", GPU):
         assert switches() == TF32
@@ -125,13 +120,10 @@ def test_tfloat32_switches_convolutions_and_products_alike(
         assert switches() == TF32
 
 
-@pytest.mark.xfail(strict=True, reason="there is no precision tfloat32")
 @pytest.mark.parametrize("device", [CPU, GPU])
 def test_tfloat32_is_refused_where_the_device_has_none(
     device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from partialnas.runs.system.precision import precision_settings
-
     monkeypatch.setattr(torch.cuda, "is_tf32_supported", lambda: False)
     with (
         pytest.raises(UserError, match=r"tfloat32 needs an NVIDIA GPU.*choose float32"),
@@ -140,22 +132,18 @@ def test_tfloat32_is_refused_where_the_device_has_none(
         pass
 
 
-@pytest.mark.xfail(strict=True, reason="there is no precision tfloat32")
 def test_strict_arithmetic_overrides_the_general_switch() -> None:
-    from partialnas.runs.system.precision import precision_settings
-
     torch.backends.fp32_precision = "tf32"
     try:
         with precision_settings("float32", CPU):
             assert switches() == STRICT
     finally:
         torch.backends.fp32_precision = "none"
+        torch.backends.cuda.matmul.fp32_precision = "none"  # restored as the value it had
+        torch.backends.mkldnn.matmul.fp32_precision = "none"
 
 
-@pytest.mark.xfail(strict=True, reason="there is no precision tfloat32")
 def test_settings_of_either_kind_are_restored() -> None:
-    from partialnas.runs.system.precision import precision_settings
-
     torch.set_float32_matmul_precision("medium")  # bfloat16 on CPUs that have it
     with precision_settings("float32", CPU):
         assert torch.backends.mkldnn.matmul.fp32_precision == "ieee"
@@ -172,9 +160,14 @@ def test_settings_of_either_kind_are_restored() -> None:
     torch.backends.mkldnn.matmul.fp32_precision = "none"
 
 
-@pytest.mark.xfail(strict=True, reason="there is no precision tfloat32")
 def test_tfloat32_is_measured_on_gpus_only() -> None:
     assert Protocol.model_validate({"device": "cuda", "precision": "tfloat32"})
     assert Recipe.model_validate({"precision": "tfloat32"})
     with pytest.raises(ValueError, match="tfloat32 needs a GPU"):
         Protocol.model_validate({"precision": "tfloat32"})
+
+
+def test_records_of_gpus_state_whether_tf32_was_on() -> None:
+    assert precision_facts("float32", GPU) == {"tf32": "off"}
+    assert precision_facts("tfloat32", GPU) == {"tf32": "on"}
+    assert precision_facts("float32", CPU) == {}
