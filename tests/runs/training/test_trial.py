@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from safetensors.torch import load_file
 
 from partialnas.runs.config.recipe import Recipe
 from partialnas.runs.datasets.augment import DeviceSplit
+from partialnas.runs.datasets.loaders import Splits
 from partialnas.runs.datasets.task import resolve_task
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.record import CurveRow, Record
@@ -183,6 +185,36 @@ def test_a_job_killed_at_its_second_seed_does_not_train_the_first_again(
     assert reported == [requested.trial_keys[1]] * (EPOCHS - 1)
     assert [timeless(record) for record in records] == [timeless(record) for record in whole]
     assert not [name for name in files(tmp_path / "halves") if "checkpoints" in name]
+
+
+@pytest.mark.parametrize(("epoch_s", "saved_epochs"), [(1, []), (12, [2, 4, 6])])
+@pytest.mark.xfail(strict=True, reason="every epoch is saved")
+def test_a_killed_trial_loses_at_most_30_seconds_or_an_epoch(
+    epoch_s: float,
+    saved_epochs: list[int],
+    few_digits: Splits,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+    train = trial.Training.run_epoch
+
+    def run_epoch(training: trial.Training, *limit: float) -> CurveRow:
+        row = train(training, *limit)
+        now[0] += epoch_s
+        row["seconds"] = epoch_s
+        return row
+
+    saved: list[int] = []
+    monkeypatch.setattr(trial.Training, "run_epoch", run_epoch)
+    clock = SimpleNamespace(monotonic=lambda: now[0], perf_counter=lambda: now[0])
+    monkeypatch.setattr(trial, "time", clock)
+    monkeypatch.setattr(
+        trial.checkpoint, "save_checkpoint", lambda _, state, __: saved.append(len(state["curve"]))
+    )
+    requested = job(keep_weights="none").model_copy(update={"fidelity": 6})
+    run_job(requested, Context(splits=few_digits, folder=tmp_path))
+    assert saved == saved_epochs
 
 
 def interrupted(context: Context, requested: Job) -> Path:
