@@ -12,9 +12,15 @@ def describe(
     architecture: Annotated[
         str, typer.Argument(metavar="ARCH", help="Preset, JSON file, or trial as DIR:7.")
     ],
-    resolution: shared.ResolutionOption = 224,
-    in_chans: Annotated[int, typer.Option(min=1, help="Channels of the input.")] = 3,
-    classes: Annotated[int, typer.Option(min=2, help="Classes of the head.")] = 1000,
+    resolution: shared.ResolutionOption = None,
+    in_chans: Annotated[
+        int | None,
+        typer.Option(min=1, help="Channels of the input. Default: of the trial's task, or 3."),
+    ] = None,
+    classes: Annotated[
+        int | None,
+        typer.Option(min=2, help="Classes of the head. Default: of the trial's task, or 1000."),
+    ] = None,
     plugin: shared.PluginOption = None,
     json: shared.JsonOption = False,
 ) -> None:
@@ -23,16 +29,15 @@ def describe(
     Costs come from closed formulas; the network is not built. `macs` counts what fvcore counts
     (norms and pooling included), `macs_core` only convolutions and matrix products.
 
-    Example: `partialnas describe results/quickstart:7 --resolution 28 --in-chans 1 --classes 10`
+    Example: `partialnas describe results/quickstart:7`
     """
     from partialnas.commands.networks.describe import show_architecture
-    from partialnas.commands.networks.names import find_architecture
-    from partialnas.space.arch.input_spec import InputSpec
+    from partialnas.commands.networks.names import find_architecture, network_input
     from partialnas.space.plugins import load_plugins
 
     load_plugins(plugin or (), Path())
-    input_spec = InputSpec.square(resolution, in_chans, classes)
     network = find_architecture(architecture)
+    input_spec = network_input(architecture, resolution, in_chans, classes)
     show_architecture(architecture, network, input_spec, as_json=json)
 
 
@@ -42,7 +47,7 @@ def measure(
         typer.Argument(metavar="ARCH...", help="Presets, JSON files, trials (DIR:7), timm:NAME."),
     ],
     batch_size: Annotated[int, typer.Option(min=1, help="Images in a forward pass.")] = 32,
-    resolution: shared.ResolutionOption = 224,
+    resolution: shared.ResolutionOption = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     deploy: Annotated[
         bool, typer.Option("--deploy", help="Fold batch norms first, as for deployment.")
@@ -79,7 +84,7 @@ def flops(
         list[str],
         typer.Argument(metavar="DIR|ARCH...", help="Studies, presets, JSON files, DIR:7, timm:X."),
     ],
-    resolution: shared.ResolutionOption = 224,
+    resolution: shared.ResolutionOption = None,
     json: shared.JsonOption = False,
 ) -> None:
     """Compare MAC counters, and MACs with measured speed.

@@ -10,7 +10,7 @@ FigureKind = Literal[
 ]
 Width = Literal["column", "page"]
 CaptionLength = Literal["full", "short", "none"]
-Precision = Literal["float32", "tfloat32", "bfloat16", "float16"]
+Precision = Literal["float32", "bfloat16", "float16"]
 Form = Literal["deploy", "training"]
 Runtime = Literal["eager", "cuda_graph", "compiled"]
 RecipeName = Literal["short", "standard"]
@@ -92,6 +92,9 @@ WidthOption = Annotated[
     Width | None, typer.Option("--width", help="Width. Default: that of the style.")
 ]
 ResolutionOption = Annotated[
-    int, typer.Option(min=1, help="Height and width of the input in pixels.")
+    int | None,
+    typer.Option(
+        min=1, help="Height and width of the input. Default: of the trial's task, or 224."
+    ),
 ]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1.")]

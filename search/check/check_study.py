@@ -109,10 +109,9 @@ def _plan(resolved: ResolvedStudy, size: SpaceSize | None) -> Iterator[str]:
     yield f"study {study.study}: {study.question}" if study.question else f"study {study.study}"
     for condition in resolved.conditions:
         task = condition.task
-        shape = f"{task.channels} x {task.resolution} x {task.resolution}, {task.classes} classes"
         label = f" under {condition.name}" if condition.name else ""
         batch = "" if study.trial else f", batch size {condition.recipe.batch_size}"
-        yield f"task{label}: {task.data}, {shape}{batch}"
+        yield f"task{label}: {task.data}, {task.input_spec}{batch}"
     if study.trial is not None:
         yield f"function: {study.trial} with epochs = {study.recipe.epochs}, in place of training"
     if size is not None:

@@ -24,6 +24,10 @@ class InputSpec:
         """Return the spec of square images of `resolution` pixels a side."""
         return cls(channels, resolution, resolution, classes)
 
+    def __str__(self) -> str:
+        shape = " x ".join(map(str, self.image_shape))
+        return f"{shape}, {self.classes} classes"
+
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Shape of one image: channels, height, width."""

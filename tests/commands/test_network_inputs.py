@@ -27,7 +27,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path / "out"
 
 
-@pytest.mark.xfail(strict=True, reason="trials are described as if for ImageNet")
 def test_a_trial_is_described_for_the_task_it_was_trained_on(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -48,7 +47,6 @@ def test_a_trial_is_described_for_the_task_it_was_trained_on(
         assert output["audits"][0]["formula_macs"] == row["macs"]
 
 
-@pytest.mark.xfail(strict=True, reason="trials are described as if for ImageNet")
 def test_stated_sizes_replace_those_of_the_task(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -59,7 +57,6 @@ def test_stated_sizes_replace_those_of_the_task(
     assert "input: 3 x 224 x 224, 1000 classes" in capsys.readouterr().out
 
 
-@pytest.mark.xfail(strict=True, reason="trials are measured as if for ImageNet")
 def test_networks_are_measured_for_the_task_of_the_trials_among_them(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -74,7 +71,6 @@ def test_networks_are_measured_for_the_task_of_the_trials_among_them(
     assert run_cli("measure", small, large, "--resolution", 16, *quick) == 0
 
 
-@pytest.mark.xfail(strict=True, reason="all networks are counted at one size")
 def test_networks_with_inputs_of_two_sizes_are_counted_at_their_own(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,7 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from partialnas.commands.networks.names import find_subject, network_labels
+from partialnas.commands.networks.names import (
+    common_input,
+    find_subject,
+    network_labels,
+    random_task,
+)
 from partialnas.commands.terminal import (
     add_column,
     make_console,
@@ -53,6 +58,7 @@ def show_architecture(
     table.add_row("total", size, "", f"{total.params:,}", f"{total.macs:,}")
     console = make_console()
     print_table(console, table)
+    console.print(f"input: {input_spec}")
     console.print(
         f"macs: multiply-accumulates as counted by fvcore, {total.macs_core:,} of them in "
         "convolutions and matrix products"
@@ -80,6 +86,8 @@ def _plain(
         "name": architecture.name,
         "digest": architecture.digest,
         "resolution": input_spec.height,
+        "channels": input_spec.channels,
+        "classes": input_spec.classes,
         **totals,
         "blocks": blocks,
         "architecture": architecture.model_dump(mode="json"),
@@ -87,35 +95,34 @@ def _plain(
 
 
 def measure_networks(
-    names: Sequence[str], resolution: int, settings: Mapping[str, Any], *, as_json: bool
+    names: Sequence[str], resolution: int | None, settings: Mapping[str, Any], *, as_json: bool
 ) -> None:
     """Measure networks on a device, the first one as the reference, and print the results.
 
     Args:
         names: presets, JSON files, trials or timm models.
-        resolution: height and width of the input in pixels.
+        resolution: height and width of the input in pixels, or None for those of `common_input`.
         settings: settings of `Protocol`.
         as_json: whether to print JSON instead of a table.
 
     Raises:
-        UserError: an unknown network, or invalid settings.
+        UserError: an unknown network, trials with different inputs, or invalid settings.
         MachineError: the device is not available.
     """
     from partialnas.runs.config.protocol import Protocol
-    from partialnas.runs.datasets.task import Task
     from partialnas.runs.measure.measure import measure_many
     from partialnas.space.values import validate_as
 
     protocol = validate_as(Protocol, dict(settings), "invalid measuring settings")
     subjects = [find_subject(name) for name in names]
-    task = Task(data="random", resolution=resolution, channels=3, classes=1000)
-    measurements = [*measure_many(subjects, task, protocol, subjects[0])]
+    spec = common_input(names, resolution)
+    measurements = [*measure_many(subjects, random_task(spec), protocol, subjects[0])]
     if as_json:
         print_json([m.model_dump(mode="json") for m in measurements])
         return
     heads = ("network", "img/s", "ms/batch", "relative", "95 % interval", "rounds", "")
     first = measurements[0]
-    shape = f"batch {first.batch_size} at {first.resolution}x{first.resolution}"
+    shape = f"batch {first.batch_size} of {spec}"
     how = f"{shape} · {first.precision} · {first.form} form"
     table = plain_table(f"{device_description(first)} · {how}", *heads)
     for label, m in zip(network_labels(names, subjects), measurements, strict=True):

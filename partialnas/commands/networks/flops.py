@@ -10,7 +10,12 @@ from rich.console import Console
 
 from partialnas.analysis.figures.flops_ranks import FlopsRanks, flops_ranks
 from partialnas.analysis.frames.load import load_trials
-from partialnas.commands.networks.names import find_subject, network_labels
+from partialnas.commands.networks.names import (
+    find_subject,
+    network_input,
+    network_labels,
+    random_task,
+)
 from partialnas.commands.terminal import (
     add_column,
     make_console,
@@ -23,6 +28,7 @@ from partialnas.runs.datasets.task import Task
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.measure.flops_audit import FlopsAudit, audit_flops, describe_mixers
 from partialnas.runs.records.subject import Subject, parse_subject
+from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.errors import UserError
 
 _NOTE = (
@@ -32,28 +38,30 @@ _NOTE = (
 )
 
 
-def show_flops(names: Sequence[str], resolution: int, *, as_json: bool) -> None:
+def show_flops(names: Sequence[str], resolution: int | None, *, as_json: bool) -> None:
     """Print the counts of networks, and for studies how well MACs predict speed.
 
     Args:
         names: folders of studies, or networks as `measure` accepts them.
-        resolution: input size of the given networks in pixels; those of a study use its task.
+        resolution: input size of the given networks in pixels, or None for those of
+            `network_input`; networks of a study use its task.
         as_json: whether to print JSON instead of tables.
     """
     results: list[dict[str, Any]] = []
     console = make_console()
     networks = [name for name in names if not Path(name).is_dir()]
-    if networks:
-        task = Task(data="random", resolution=resolution, channels=3, classes=1000)
-        subjects = [find_subject(name) for name in networks]
-        audits = [
-            replace(audit_flops(subject, task), name=label)
-            for subject, label in zip(subjects, network_labels(networks, subjects), strict=True)
-        ]
-        title = f"{resolution} px, 3 channels, 1000 classes, one image"
-        results.append({"audits": [*map(asdict, audits)]})
+    subjects = [find_subject(name) for name in networks]
+    audits_by_input: dict[InputSpec, list[FlopsAudit]] = {}
+    for name, subject, label in zip(
+        networks, subjects, network_labels(networks, subjects), strict=True
+    ):
+        spec = network_input(name, resolution)
+        audit = replace(audit_flops(subject, random_task(spec)), name=label)
+        audits_by_input.setdefault(spec, []).append(audit)
+    for spec, audits in audits_by_input.items():
+        results.append({"input": asdict(spec), "audits": [*map(asdict, audits)]})
         if not as_json:
-            _show_audits(console, title, audits)
+            _show_audits(console, f"{spec}, one image", audits)
     folders = [Path(name) for name in names if Path(name).is_dir()]
     results += [_audit_study(console, folder, as_json=as_json) for folder in folders]
     if as_json:
@@ -64,8 +72,7 @@ def _audit_study(console: Console, folder: Path, *, as_json: bool) -> dict[str, 
     audits, counts, task = _audit_kinds(folder)
     result: dict[str, Any] = {"study": str(folder), "audits": [*map(asdict, audits)]}
     if not as_json:
-        size = f"{task.resolution} px, {task.channels} channels, {task.classes} classes, one image"
-        _show_audits(console, f"{folder}: {size}", audits, counts)
+        _show_audits(console, f"{folder}: {task.input_spec}, one image", audits, counts)
     try:
         ranks = flops_ranks(load_trials(folder).frame)
     except UserError as error:  # the study has too few measurements

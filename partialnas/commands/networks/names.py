@@ -1,13 +1,19 @@
-"""Names of networks on the command line: a preset, a JSON file, a trial `DIR:7`, or `timm:NAME`."""
+"""Names of networks on the command line, and their inputs.
+
+A name is that of a preset, a JSON file, a trial `DIR:7`, or `timm:NAME`.
+"""
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from partialnas.runs.datasets.task import Task
 from partialnas.runs.ledger.ledger import Ledger
+from partialnas.runs.ledger.study_meta import condition_of
 from partialnas.runs.records.frozen_model import final_subject
 from partialnas.runs.records.subject import Subject, parse_subject
 from partialnas.space.arch.architecture import Architecture
+from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.presets import PRESETS, preset
 from partialnas.space.errors import UserError
 
@@ -62,10 +68,64 @@ def network_labels(names: Sequence[str], subjects: Sequence[Subject]) -> list[st
     return labels if len(set(given.values())) == len(given) else [*names]
 
 
+def network_input(
+    name: str,
+    resolution: int | None = None,
+    channels: int | None = None,
+    classes: int | None = None,
+) -> InputSpec:
+    """Return the input of a network: the stated sizes, and those of the trial's task for the rest.
+
+    Other networks than trials have color images of 224 pixels and 1000 classes, as ImageNet.
+
+    Args:
+        name: the network as the user named it.
+        resolution: height and width in pixels, or None if not stated.
+        channels: channels of an image, or None if not stated.
+        classes: number of classes, or None if not stated.
+
+    Raises:
+        UserError: there is no such trial.
+    """
+    trial = None if name.startswith("timm:") else parse_trial(name)
+    spec = _trial_task(*trial).input_spec if trial else InputSpec.square(224)
+    return InputSpec.square(
+        resolution or spec.height, channels or spec.channels, classes or spec.classes
+    )
+
+
+def common_input(names: Sequence[str], resolution: int | None) -> InputSpec:
+    """Return the input at which networks are timed together: that of the trials among them.
+
+    Raises:
+        UserError: trials have different inputs.
+    """
+    trials = [name for name in names if not name.startswith("timm:") and parse_trial(name)]
+    specs = dict.fromkeys(network_input(name, resolution) for name in trials or names)
+    if len(specs) > 1:
+        raise UserError(
+            f"the trials have different inputs ({'; '.join(map(str, specs))}); measure them one "
+            "input at a time, or set --resolution if only the resolution differs"
+        )
+    return next(iter(specs))
+
+
+def random_task(spec: InputSpec) -> Task:
+    """Return the task of random images, for networks that are built but not trained."""
+    return Task(data="random", resolution=spec.height, channels=spec.channels, classes=spec.classes)
+
+
 def parse_trial(name: str) -> tuple[Path, int] | None:
     """Return the folder and the number in `DIR:7`, or None if `name` has another form."""
     match = _TRIAL.fullmatch(name)
     return (Path(match[1]), int(match[2])) if match else None
+
+
+def _trial_task(folder: Path, number: int) -> Task:
+    with Ledger.open(folder) as ledger:
+        trial = ledger.trial(number)
+        proposal = next(row for row in ledger.proposals() if row.number == trial.proposal)
+        return ledger.study.tasks[condition_of(proposal)]
 
 
 def _trial_subject(folder: Path, number: int) -> Subject:
