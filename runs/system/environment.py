@@ -4,7 +4,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections import Counter
+import sys
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 
 from partialnas.runs.system.linux import allowed_cores, processor_model
+from partialnas.runs.system.nvml import gpu_facts
 
 _LIBRARIES = ("partialnas", "torch", "timm", "numpy", "ray", "optuna")
 _TIMEOUT_S = 10
@@ -22,11 +23,12 @@ def environment() -> dict[str, str | int]:
     """Return facts about this machine and its software, for every record and measurement.
 
     The keys are `python`, `platform`, `processor`, `cores` (available to this process), the
-    versions of partialnas and the libraries that results depend on, `code` (the commit of a
-    checkout, else the version) and, if there are any, `gpus`. The facts are determined once per
-    process.
+    versions of partialnas and the libraries that results depend on, and `code` (the commit of a
+    checkout, else the version). With GPUs, there are also those of `gpu_facts` and, once torch is
+    loaded, `cuda` and `cudnn`. The facts are determined once per process.
     """
-    return dict(_facts())
+    facts = _facts()
+    return facts | (_versions_of_cuda() if "gpus" in facts else {})
 
 
 def load_average() -> float:
@@ -44,8 +46,7 @@ def _facts() -> dict[str, str | int]:
     }
     facts |= {library: package_version(library) for library in _LIBRARIES}
     facts["code"] = code_version(Path(__file__).resolve().parents[2])
-    gpus = _gpus()
-    return facts | {"gpus": gpus} if gpus else facts
+    return facts | gpu_facts()
 
 
 def code_version(root: Path) -> str:
@@ -80,14 +81,12 @@ def available_cores() -> list[int]:
     return allowed_cores() or list(range(os.cpu_count() or 1))
 
 
-def _gpus() -> str:
-    """Return the models of the NVIDIA GPUs, such as `2 x NVIDIA H200`.
-
-    nvidia-smi is used because torch would allocate memory on the device.
-    """
-    names = command_output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines()
-    counts = Counter(name.strip() for name in names if name.strip())
-    return ", ".join(name if n == 1 else f"{n} x {name}" for name, n in sorted(counts.items()))
+def _versions_of_cuda() -> dict[str, str | int]:
+    """Return the versions that torch uses, if it is loaded: to import it takes seconds."""
+    torch = sys.modules.get("torch")
+    if torch is None or torch.version.cuda is None:
+        return {}
+    return {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
 
 
 def command_output(program: str, *arguments: str) -> str:

@@ -5,6 +5,7 @@ memory and is refused while another process holds a GPU in exclusive mode.
 """
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
@@ -69,9 +70,34 @@ def gpu_uuid(index: int) -> str | None:
     return None
 
 
+def gpu_facts() -> dict[str, str]:
+    """Return facts about the GPUs of this machine; empty if NVML finds none.
+
+    The keys are `gpus` (their models, such as `2 x NVIDIA H200`), `compute_capability` and
+    `driver` (its version).
+    """
+    if (nvml := load_nvml()) is None:
+        return {}
+    with suppress(nvml.NVMLError):
+        if gpus := _gpus(nvml):
+            names = Counter(nvml.nvmlDeviceGetName(gpu) for gpu in gpus)
+            capabilities = {nvml.nvmlDeviceGetCudaComputeCapability(gpu) for gpu in gpus}
+            return {
+                "gpus": ", ".join(f"{n} x {k}" if n > 1 else k for k, n in sorted(names.items())),
+                "compute_capability": ", ".join(f"{a}.{b}" for a, b in sorted(capabilities)),
+                "driver": nvml.nvmlSystemGetDriverVersion(),
+            }
+    return {}
+
+
+def _gpus(nvml: ModuleType) -> list[Handle]:
+    """Return the handles of the GPUs, in the order of their PCI addresses."""
+    return [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
+
+
 def _matching(nvml: ModuleType, entry: str) -> Iterator[Handle]:
     """Yield the GPUs, or MIG instances, that an index or the start of a UUID stands for."""
-    gpus = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
+    gpus = _gpus(nvml)
     if entry.isdecimal():
         by_bus = os.environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
         if by_bus or len({nvml.nvmlDeviceGetName(gpu) for gpu in gpus}) == 1:

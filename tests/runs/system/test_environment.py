@@ -5,13 +5,25 @@ import platform
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
 import pytest
+from fake_nvml import FakeNvml, Gpu, InstallNvml
 
 from partialnas.runs.system import environment as module
 from partialnas.runs.system.environment import code_version, environment, load_average
+
+A = Gpu("GPU-aaaa-1", "Card A")
+B = Gpu("GPU-bbbb-2", "Card B", compute_capability=(7, 5))
+
+
+@pytest.fixture(autouse=True)
+def forget_facts() -> Iterator[None]:
+    """Forget the facts of simulated GPUs after each test."""
+    yield
+    module._facts.cache_clear()
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -90,29 +102,39 @@ def test_a_package_inside_somebody_elses_checkout_is_not_that_checkout(checkout:
 
 
 @pytest.mark.parametrize(
-    ("printed", "gpus"),
+    ("gpus", "counted", "capability"),
     [
-        ("Card A\nCard A\n", "2 x Card A"),
-        ("Card B\nCard A\n", "Card A, Card B"),
-        ("", ""),
+        ([A, A], "2 x Card A", "9.0"),
+        ([B, A], "Card A, Card B", "7.5, 9.0"),
+        ([], None, None),
     ],
 )
 def test_gpus_are_counted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, printed: str, gpus: str
+    install_nvml: InstallNvml, gpus: list[Gpu], counted: str | None, capability: str | None
 ) -> None:
-    tool = tmp_path / "nvidia-smi"
-    tool.write_text(f"#!/bin/sh\nprintf '{printed}'\n")
-    tool.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert module._gpus() == gpus
+    install_nvml(FakeNvml(gpus))
+    module._facts.cache_clear()
+    facts = environment()
+    assert facts.get("gpus") == counted
+    assert facts.get("compute_capability") == capability
+    assert facts.get("driver") == ("580.65.06" if gpus else None)
 
 
-def test_a_tool_that_fails_means_no_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tool = tmp_path / "nvidia-smi"
-    tool.write_text("#!/bin/sh\necho 'driver not loaded'\nexit 9\n")
-    tool.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert module._gpus() == ""
+@pytest.mark.parametrize("nvml", [None, FakeNvml([A], has_driver=False)])
+def test_without_nvml_there_are_no_gpus(install_nvml: InstallNvml, nvml: FakeNvml | None) -> None:
+    install_nvml(nvml)
+    module._facts.cache_clear()
+    assert not {"gpus", "driver", "cuda", "cudnn"} & environment().keys()
+
+
+def test_versions_of_cuda_are_those_of_torch(install_nvml: InstallNvml) -> None:
+    import torch
+
+    install_nvml(FakeNvml([A]))
+    module._facts.cache_clear()
+    facts = environment()
+    assert facts.get("cuda") == torch.version.cuda
+    assert facts.get("cudnn") == torch.backends.cudnn.version()
 
 
 def test_load_is_the_load_average() -> None:
