@@ -32,9 +32,10 @@ def run(
     weights) and `workers.log`.
 
     The same command resumes the study: finished trials are kept, interrupted trials continue from
-    their last epoch, and no trial runs twice. The first Ctrl-C waits for the running trials, the
-    second stops at once; finished trials are kept either way. A study may be extended later
-    (budget, seeds, executor, further arms); any other change is rejected and the difference shown.
+    their last checkpoint (at most 30 seconds or one epoch ago), and no trial runs twice. The first
+    Ctrl-C waits for the running trials, the second stops at once; finished trials are kept either
+    way. A study may be extended later (budget, seeds, executor, further arms); any other change is
+    rejected and the difference shown.
 
     `--retry-failed` runs the failed trials again, for example after a mistake in a user function
     was corrected; tables use the new results and state how often a trial failed before. A study

@@ -14,7 +14,7 @@ from partialnas.runs.datasets.loaders import Splits, load_splits
 from partialnas.runs.ratio_learning.tracking import frozen_architecture
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.record import CurveRow, Record
-from partialnas.runs.system.device import is_out_of_memory, torch_device
+from partialnas.runs.system.device import device_fault, is_out_of_memory, torch_device
 from partialnas.runs.system.device_lock import shared_access
 from partialnas.runs.system.environment import environment
 from partialnas.runs.system.files import checkpoint_path, trunk_path, weights_path
@@ -25,6 +25,7 @@ from partialnas.runs.training.build import build_network
 from partialnas.runs.training.context import Context
 from partialnas.runs.training.loop import DeviceSplits, Training
 from partialnas.runs.training.outcome import cost_or_empty, from_exception, make_record, succeeded
+from partialnas.runs.training.split_cache import SPLIT_CACHE
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.resizing import narrow_architecture
 from partialnas.space.errors import MachineError
@@ -37,7 +38,8 @@ _BATCH_DIVISIONS = (1, 2)  # parts of a batch; the next one is tried if memory r
 def run_job(job: Job, context: Context) -> list[Record]:
     """Train the job's network once per seed, and return one record per seed in their order.
 
-    An interrupted trial continues after the last epoch that it finished.
+    An interrupted trial continues after the last epoch in its checkpoint; finished seeds of an
+    interrupted job are not trained again.
 
     Raises:
         UserError: The data set is missing or corrupt, or there is no such kind of device.
@@ -53,6 +55,8 @@ def run_job(job: Job, context: Context) -> list[Record]:
     if context.folder:
         for key in job.trial_keys.values():
             checkpoint.remove_checkpoint(checkpoint_path(context.folder, key))
+    if context.gpu_share < 1:  # what this process keeps, its neighbors on the GPU lack
+        _free_memory(context)
     return records
 
 
@@ -88,13 +92,22 @@ def _free_memory(context: Context) -> None:
 
 
 def _to_device(splits: Splits, job: Job, device: torch.device) -> DeviceSplits:
+    """Return the splits on the device; no network has run on it, so it is to blame for errors."""
     try:
-        return DeviceSplits.from_splits(splits, job.recipe, device)
-    except torch.OutOfMemoryError:
-        raise MachineError(
-            f"device {device} has too little free memory for the images of {job.task.data} at "
-            f"{job.task.resolution} pixels; free some memory or choose a smaller task.resolution"
-        ) from None
+        return SPLIT_CACHE.get(splits, job.recipe, device)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise MachineError(
+                f"device {device} has too little free memory for the images of {job.task.data} at "
+                f"{job.task.resolution} pixels; free some memory or choose a smaller "
+                "task.resolution"
+            ) from None
+        if fault := device_fault(error, str(device)):
+            raise MachineError(
+                f"device {device} failed before a network ran on it: {fault}; choose another "
+                "device, or reset it"
+            ) from error
+        raise
 
 
 def _start(
@@ -159,14 +172,19 @@ def _train(training: Training, job: Job, seed: int, context: Context) -> dict[st
     """Train for the remaining epochs, and return the final metrics."""
     key = job.trial_keys[seed]
     limit = math.inf if context.time_limit_s is None else context.time_limit_s
+    saved = time.monotonic()
     while len(training.curve) < job.fidelity:
         with shared_access(context.device):
             row = training.run_epoch(limit)
         if context.folder:
-            path = checkpoint_path(context.folder, key)
-            checkpoint.save_checkpoint(path, training.state_dict(), key)
             if job.trunk_epochs:
                 _save_trunk(training, job, seed, context.folder)
+            unsaved_s = time.monotonic() - saved + row["seconds"]  # if the next epoch is lost, too
+            is_finished = len(training.curve) == job.fidelity
+            if unsaved_s >= context.checkpoint_every_s or (is_finished and seed != job.seeds[-1]):
+                path = checkpoint_path(context.folder, key)
+                checkpoint.save_checkpoint(path, training.state_dict(), key)
+                saved = time.monotonic()
         _report_epoch(context, key, row)
     with shared_access(context.device):
         metrics = training.metrics()

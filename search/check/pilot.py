@@ -37,7 +37,7 @@ class PilotTimes(NamedTuple):
     Attributes:
         startup: before the first epoch, with what this epoch takes more than the next one.
         epoch: training and validation of an epoch.
-        saving: after each epoch, mainly of its checkpoint.
+        saving: after each epoch, such as reporting it.
         end: after the last epoch, with what this epoch takes more than the one before.
     """
 
@@ -100,7 +100,7 @@ def pilot_values(
 
 
 def _pilot_times(subject: Subject, condition: Condition, splits: Splits, device: str) -> PilotTimes:
-    """Train for a few epochs as a trial does, with checkpoints, and return what it took."""
+    """Train for a few epochs as a trial does, and return what it took."""
     ends: list[float] = []
     rows: list[float] = []
 

@@ -245,7 +245,11 @@ def _task_runner(
     if study.times_networks:
         check_reference(resolved)
     return TaskRunner(
-        context=Context(device=resources.device, time_limit_s=study.executor.time_limit_s),
+        context=Context(
+            device=resources.device,
+            time_limit_s=study.executor.time_limit_s,
+            gpu_share=resources.gpus_per_trial or 1.0,
+        ),
         splits={} if study.trial else _splits(resolved),
         reference=resolved.reference,
         function=study.trial,

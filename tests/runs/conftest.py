@@ -22,7 +22,10 @@ def few_digits() -> Splits:
 
 @pytest.fixture
 def context(few_digits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Context:
-    """Return a context with a study's folder, and use separate device locks."""
+    """Return a context with a study's folder, and use separate device locks.
+
+    Every epoch is saved, so that tests can interrupt a trial after any of them.
+    """
     (tmp_path / "locks").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "locks"))
-    return Context(splits=few_digits, folder=tmp_path / "study")
+    return Context(splits=few_digits, folder=tmp_path / "study", checkpoint_every_s=0)

@@ -169,26 +169,26 @@ def test_a_killed_trial_resumes_to_the_same_record(
     assert files(tmp_path / "halves") == [f"weights/{whole.key}.safetensors"]
 
 
+@pytest.mark.parametrize("every_s", [0.0, 30.0])
 def test_a_job_killed_at_its_second_seed_does_not_train_the_first_again(
-    context: Context, tmp_path: Path
+    every_s: float, context: Context, tmp_path: Path
 ) -> None:
     requested = job(seeds=(0, 1))
     whole = run_job(requested, replace(context, folder=tmp_path / "whole"))
-    halves = replace(context, folder=tmp_path / "halves", on_epoch=stop_at(1, calls=2))
+    halves = replace(context, folder=tmp_path / "halves", checkpoint_every_s=every_s)
     with pytest.raises(Stop):
-        run_job(requested, halves)
+        run_job(requested, replace(halves, on_epoch=stop_at(1, calls=2)))
     reported: list[str] = []
-    again = replace(
-        context, folder=tmp_path / "halves", on_epoch=lambda key, _: reported.append(key)
-    )
-    records = run_job(requested, again)
-    assert reported == [requested.trial_keys[1]] * (EPOCHS - 1)
+    records = run_job(requested, replace(halves, on_epoch=lambda key, _: reported.append(key)))
+    left = EPOCHS if every_s else EPOCHS - 1
+    assert reported == [requested.trial_keys[1]] * left
     assert [timeless(record) for record in records] == [timeless(record) for record in whole]
     assert not [name for name in files(tmp_path / "halves") if "checkpoints" in name]
 
 
-@pytest.mark.parametrize(("epoch_s", "saved_epochs"), [(1, []), (12, [2, 4, 6])])
-@pytest.mark.xfail(strict=True, reason="every epoch is saved")
+@pytest.mark.parametrize(
+    ("epoch_s", "saved_epochs"), [(1, []), (12, [2, 4, 6]), (20, [1, 2, 3, 4, 5, 6])]
+)
 def test_a_killed_trial_loses_at_most_30_seconds_or_an_epoch(
     epoch_s: float,
     saved_epochs: list[int],
@@ -215,6 +215,19 @@ def test_a_killed_trial_loses_at_most_30_seconds_or_an_epoch(
     requested = job(keep_weights="none").model_copy(update={"fidelity": 6})
     run_job(requested, Context(splits=few_digits, folder=tmp_path))
     assert saved == saved_epochs
+
+
+def test_a_process_with_a_share_of_a_gpu_keeps_no_memory_after_a_job(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emptied: list[bool] = []
+    monkeypatch.setattr(trial, "torch_device", lambda _: torch.device("cpu"))
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(True))
+    on_gpu = replace(context, device="cuda", folder=None)
+    run_job(job(), on_gpu)
+    assert not emptied
+    run_job(job(), replace(on_gpu, gpu_share=0.5))
+    assert emptied == [True]
 
 
 def interrupted(context: Context, requested: Job) -> Path:

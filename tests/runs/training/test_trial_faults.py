@@ -153,6 +153,26 @@ def test_a_fault_of_the_device_is_an_error_of_its_own(
     assert (str(copy), copy.reason) == (str(caught.value), caught.value.reason)
 
 
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (torch.AcceleratorError(ASSERT), "cpu failed before a network ran on it: device-side"),
+        (torch.AcceleratorError("CUDA error: out of memory"), "too little free memory for the im"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "too little free memory for the images"),
+    ],
+)
+def test_no_network_is_to_blame_if_the_images_cannot_be_moved_to_the_device(
+    error: Exception, message: str, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> trial.DeviceSplits:
+        raise error
+
+    monkeypatch.setattr(trial.DeviceSplits, "from_splits", fail)
+    with pytest.raises(MachineError, match=message) as caught:
+        run_job(job(shift=5), context)
+    assert not isinstance(caught.value, errors.DeviceFaultError)
+
+
 def test_after_a_fault_errors_of_libraries_are_no_failures_of_the_network(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
