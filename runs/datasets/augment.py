@@ -98,7 +98,7 @@ class BatchMix(NamedTuple):
     """How a batch is mixed with itself in reverse order.
 
     Attributes:
-        weight: weight of the first image.
+        weight: weight of the first image, a float32.
         box: rows and columns that the other image fills (cutmix); None blends all pixels (mixup).
     """
 
@@ -172,7 +172,8 @@ def _draw_mixes(
     for kind in generator.integers(len(kinds), size=steps):
         alpha, pasted = kinds[kind]
         weight = float(generator.beta(alpha, alpha))
-        mixes.append(_box(weight, resolution, generator) if pasted else BatchMix(weight))
+        mix = _box(weight, resolution, generator) if pasted else BatchMix(weight)
+        mixes.append(mix._replace(weight=float(np.float32(mix.weight))))
     return mixes
 
 

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 
 from partialnas.runs.config.recipe import Recipe
@@ -38,6 +39,10 @@ def _half_cosine(share: float) -> float:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the learning rate of all parameters."""
+    """Set the learning rate of all parameters, rounded to float32.
+
+    A rate in a tensor on a device is a float32 too, so that both give the same weights.
+    """
+    rate = float(np.float32(rate))
     for group in optimizer.param_groups:
         group["lr"] = rate

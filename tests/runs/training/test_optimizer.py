@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from partialnas.runs.config.recipe import Recipe
-from partialnas.runs.training.lr_schedule import learning_rate
+from partialnas.runs.training.lr_schedule import learning_rate, set_learning_rate
 from partialnas.runs.training.optimizer import make_optimizer
 from partialnas.space.arch.plan import Plan
 from partialnas.space.nn.network import Network
@@ -56,6 +56,25 @@ def test_every_optimizer_reduces_the_loss(name: str) -> None:
         loss.backward()
         optimizer.step()
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+@given(rate=st.floats(1e-9, 1))
+def test_a_rate_in_a_tensor_gives_the_same_weights(name: str, rate: float) -> None:
+    weights = []
+    for value in (rate, torch.tensor(rate)):
+        parameter = nn.Parameter(torch.linspace(-1, 1, 7))
+        optimizer = make_optimizer(
+            nn.ParameterList([parameter]), Recipe.model_validate({"optimizer": name})
+        )
+        parameter.grad = torch.linspace(0.3, -2, 7)
+        set_learning_rate(optimizer, rate)
+        if isinstance(value, torch.Tensor):
+            for group in optimizer.param_groups:
+                group["lr"] = value
+        optimizer.step()
+        weights.append(parameter.detach())
+    assert torch.equal(*weights)
 
 
 @given(st.sampled_from(SCHEDULES), st.floats(0, 0.99), st.integers(1, 400))
