@@ -9,6 +9,8 @@ import pytest
 import yaml
 
 from partialnas.runs.ledger.ledger import Ledger
+from partialnas.search.session.run_study import run_study
+from partialnas.search.study.study import Study
 
 STUDY: dict[str, Any] = {
     "study": "real",
@@ -38,3 +40,32 @@ def test_real_trainings_under_ray_leave_records_measurements_and_weights(tmp_pat
     assert timed == {row.digest for row in rows}
     assert {path.stem for path in (out / "weights").iterdir()} == {row.key for row in rows}
     assert not list((out / "checkpoints").iterdir())
+
+
+FAULTY_TRIAL = """
+from partialnas.space.errors import DeviceFaultError
+
+def evaluate(architecture, seed, epochs):
+    if architecture.widths[0] == 12:
+        raise DeviceFaultError("cuda", "an illegal memory access was encountered")
+    return {"val_nll": 1 / architecture.widths[0]}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(strict=True, reason="a fault of the device ends the study")
+def test_a_network_that_breaks_its_device_fails_and_the_study_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "faulty.py").write_text(FAULTY_TRIAL)
+    arms = {f"width{width}": {"width": width} for width in (8, 12, 16)}
+    changed = {"trial": "faulty:evaluate", "arms": arms, "objectives": {"val_nll": "min"}}
+    kept = {key: STUDY[key] for key in ("study", "task", "base", "executor")}
+    study = Study.model_validate({**kept, **changed})
+    run_study(study, tmp_path / "out", base_dir=tmp_path)
+    with Ledger.open(tmp_path / "out") as ledger:
+        rows = {row.name: (row.state, row.reason) for row in ledger.trials()}
+    fault = "device fault: an illegal memory access was encountered"
+    assert rows == {
+        "width8": ("done", None),
+        "width12": ("failed", fault),
+        "width16": ("done", None),
+    }

@@ -22,6 +22,7 @@ from worker_functions import (
     Unloadable,
     column,
     process_id,
+    process_id_or_fault,
     work,
 )
 
@@ -97,6 +98,22 @@ def test_nothing_is_left_behind(faults: tuple[Listed, Path]) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["starts", "workers.log"]
     assert not Path("~/ray_results").expanduser().exists()
     assert "TUNE_GLOBAL_CHECKPOINT_S" not in os.environ
+
+
+@slow
+@pytest.mark.xfail(strict=True, reason="a fault of the device ends the run")
+def test_a_device_fault_costs_its_network_and_three_processes(tmp_path: Path) -> None:
+    feed = Listed(["net0", "fault", "net1", "timing_fault", "net2"])
+    RayTune(folder=tmp_path).run(feed, process_id_or_fault)
+    names = [name for name, _ in feed.results]
+    assert sorted(names) == ["fault", "net0", "net1", "net2", "timing_fault"]
+    assert feed.reason("fault") == "failed: device fault: device-side assert triggered"
+    timing = ItemResult(reason="device fault: device-side assert triggered", attempts=3)
+    assert ("timing_fault", timing) in feed.results
+    processes = [feed.reason(name) for name in ("net0", "net1", "net2")]
+    assert len({*processes}) == 3, "a process with a fault is not used again"
+    assert (tmp_path / "workers.log").read_text().count("job ") == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["workers.log"]
 
 
 class Killing(Listed):

@@ -16,7 +16,7 @@ from partialnas.runs.datasets.task import Task
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.subject import TimmModel
 from partialnas.search.executors.base import END, End, ItemResult, Wait, failed_result
-from partialnas.space.errors import MachineError, UserError
+from partialnas.space.errors import DeviceFaultError, MachineError, UserError
 from partialnas.space.values import Value
 
 TASK = Task(data="digits", resolution=8, channels=1, classes=10)
@@ -110,6 +110,13 @@ class Faulty:
 
     def _starts(self, name: str) -> int:
         return (self.folder / "starts").read_text().count(name)
+
+
+def process_id_or_fault(item: Item) -> ItemResult:
+    """Return the worker's process id, or raise a fault of its device if the item's name says so."""
+    if "fault" in name_of(item):
+        raise DeviceFaultError("cuda", "device-side assert triggered")
+    return process_id(item)
 
 
 def process_id(item: Item) -> ItemResult:
