@@ -1,0 +1,193 @@
+"""Measuring on a GPU, with a stand-in for torch.cuda."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from partialnas.runs.config.protocol import Protocol
+from partialnas.runs.datasets.task import Task
+from partialnas.runs.measure import prepared_model
+from partialnas.runs.measure.measure import check_measurable, measure
+from partialnas.runs.records.measurement import Measurement
+from partialnas.runs.system.device_lock import exclusive_access
+from partialnas.space.arch.architecture import Architecture
+from partialnas.space.arch.plan import Plan
+from partialnas.space.errors import DeviceFaultError, MachineError, UserError
+from tests.support.fake_cuda import WORKSPACE_BYTES, FakeCuda, install_fake_cuda
+
+TASK = Task(data="digits", resolution=8, channels=1, classes=10)
+SETTINGS: dict[str, Any] = {"batch_size": 4, "max_seconds": 0.2, "form": "training"}
+GPU = Protocol(device="cuda", **SETTINGS)
+CPU = Protocol(**SETTINGS)
+
+
+def architecture(name: str, width: int, **plan: Any) -> Architecture:
+    depths = (1, 1, 1, 1)
+    return Plan(name=name, width=width, depths=depths, stem_stride=1, **plan).architecture()
+
+
+REFERENCE, WIDE = architecture("reference", 4), architecture("wide", 8)
+INPUT_DEPENDENT = architecture("by input", 8, ratio={"learned": {"budget": "1/2", "per": "input"}})
+
+
+class Layer(torch.nn.Module):
+    """A network of one layer that calls a function in each pass."""
+
+    def __init__(self, act: Callable[[torch.Tensor], object]) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(64, 10)
+        self.act = act
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.act(x)
+        out: torch.Tensor = self.layer(x.flatten(1))
+        return out
+
+
+@pytest.fixture(autouse=True)
+def temporary_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
+    return install_fake_cuda(monkeypatch)
+
+
+@pytest.fixture
+def network(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Return a function that replaces every network by one that calls a function."""
+
+    def replace(act: Callable[[torch.Tensor], object]) -> None:
+        monkeypatch.setattr(prepared_model, "build_network", lambda *_: Layer(act))
+
+    return replace
+
+
+def is_held(device: str) -> bool:
+    """Return whether a measurement holds the device alone."""
+    try:
+        with exclusive_access(device, timeout_s=0):
+            return False
+    except MachineError:
+        return True
+
+
+# ---------------------------------------------------------------- the exclusive lane
+
+
+@pytest.mark.xfail(strict=True, reason="networks are uploaded and warmed up outside of the lane")
+@pytest.mark.parametrize("protocol", [CPU, GPU], ids=["cpu", "cuda"])
+@pytest.mark.usefixtures("cuda")
+def test_every_pass_holds_the_device_alone(
+    protocol: Protocol, network: Callable[..., None]
+) -> None:
+    held: list[bool] = []
+    network(lambda _: held.append(is_held(protocol.device)))
+    measure(WIDE, TASK, protocol, REFERENCE)
+    assert held
+    assert all(held)
+
+
+@pytest.mark.usefixtures("cuda")
+def test_networks_are_built_without_holding_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[bool] = []
+    build = prepared_model.build_network
+
+    def building(*arguments: Any) -> torch.nn.Module:
+        held.append(is_held("cuda"))
+        return build(*arguments)
+
+    monkeypatch.setattr(prepared_model, "build_network", building)
+    measure(WIDE, TASK, GPU, REFERENCE)
+    assert held == [False, False]
+
+
+@pytest.mark.xfail(strict=True, reason="the reference is built and loaded for each measurement")
+@pytest.mark.usefixtures("cuda")
+def test_a_process_prepares_the_reference_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[str] = []
+    build = prepared_model.build_network
+
+    def building(subject: Architecture, *others: Any) -> torch.nn.Module:
+        built.append(subject.name)
+        return build(subject, *others)
+
+    monkeypatch.setattr(prepared_model, "build_network", building)
+    first, second = (measure(WIDE, TASK, GPU, REFERENCE) for _ in range(2))
+    assert built == ["reference", "wide", "wide"]
+    assert first.peak_memory_bytes == second.peak_memory_bytes
+    measure(WIDE, TASK, GPU.model_copy(update={"batch_size": 2}), REFERENCE)
+    assert built[3:] == ["reference", "wide"]
+
+
+# ---------------------------------------------------------------- eager and captured
+
+
+def test_networks_are_captured_by_default(cuda: FakeCuda) -> None:
+    result = measure(WIDE, TASK, GPU, REFERENCE)
+    assert (result.runtime, result.device_kind) == ("cuda_graph", "cuda")
+    assert cuda.replays
+
+
+@pytest.mark.xfail(strict=True, reason="a network that cannot be captured is found by capturing it")
+@pytest.mark.parametrize("subject", [WIDE, INPUT_DEPENDENT], ids=["reads a result", "by input"])
+def test_what_cannot_be_captured_is_known_before(
+    subject: Architecture, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = prepared_model.build_network
+
+    def building(built: Architecture, *others: Any) -> torch.nn.Module:
+        return Layer(lambda x: x.sum().item()) if built is WIDE else build(built, *others)
+
+    monkeypatch.setattr(prepared_model, "build_network", building)
+    result = measure(subject, TASK, GPU, REFERENCE)
+    assert (result.runtime, cuda.capturing, cuda.sync_mode) == ("eager", False, 0)
+    assert cuda.current is cuda.default
+    with pytest.raises(UserError, match=r"cannot be captured.*runtime eager"):
+        measure(subject, TASK, GPU.model_copy(update={"runtime": "cuda_graph"}), REFERENCE)
+
+
+@pytest.mark.xfail(strict=True, reason="a failed capture falls back to eager")
+def test_a_failed_capture_is_a_fault_of_the_device(cuda: FakeCuda) -> None:
+    cuda.failure = torch.OutOfMemoryError("CUDA out of memory")
+    with pytest.raises(DeviceFaultError, match="capture"):
+        measure(WIDE, TASK, GPU, REFERENCE)
+
+
+@pytest.mark.xfail(strict=True, reason="every capture warms up on a stream of its own")
+def test_a_process_captures_on_one_stream(cuda: FakeCuda) -> None:
+    for subject in (WIDE, REFERENCE, WIDE):
+        measure(subject, TASK, GPU, REFERENCE)
+    assert len(cuda.streams) <= 1
+    assert len({stream for _, stream in cuda.captures}) == 1
+
+
+@pytest.mark.xfail(strict=True, reason="the first peak includes the workspace of cuBLAS")
+@pytest.mark.usefixtures("cuda")
+def test_peak_memory_leaves_out_what_libraries_keep() -> None:
+    first, second = (measure(WIDE, TASK, GPU).peak_memory_bytes for _ in range(2))
+    assert first == second
+    assert first is not None
+    assert first < WORKSPACE_BYTES
+
+
+# ---------------------------------------------------------------- faults
+
+
+@pytest.mark.xfail(strict=True, reason="a fault of the device is reported as the network's")
+@pytest.mark.parametrize("run", [measure, check_measurable])
+@pytest.mark.usefixtures("cuda")
+def test_a_fault_of_the_device_is_no_error_of_the_network(
+    run: Callable[..., Measurement | None], network: Callable[..., None]
+) -> None:
+    def fail(_: torch.Tensor) -> None:
+        raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+
+    network(fail)
+    with pytest.raises(DeviceFaultError, match="device-side assert"):
+        run(WIDE, TASK, GPU)
