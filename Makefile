@@ -60,6 +60,7 @@ bench: $(STAMP) results/large/ledger.sqlite
 	$(BIN)/python benchmarks/scale.py --ledger results/large
 	$(BIN)/python benchmarks/analysis_speed.py results/large
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/launches.py
 	$(BIN)/python benchmarks/inference.py
 	$(BIN)/python benchmarks/measuring.py
 
