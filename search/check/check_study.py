@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 from statistics import fmean, stdev
 
-from partialnas.runs.datasets.loaders import load_splits, subset
+from partialnas.runs.datasets.loaders import load_splits
 from partialnas.runs.datasets.memory import check_free_memory
 from partialnas.runs.datasets.overview import split_sizes
 from partialnas.runs.records.subject import subject_name
@@ -28,6 +28,7 @@ from partialnas.search.check.time_estimate import (
     TrialTimeEstimate,
     estimate_trial_time,
 )
+from partialnas.search.check.training_steps import step_lines
 from partialnas.search.resolve.resolve import resolve_study
 from partialnas.search.resolve.resolved_study import (
     ResolvedStudy,
@@ -43,6 +44,8 @@ from partialnas.search.study.study import Study
 from partialnas.search.study.study_fields import QUICK_NOTE
 from partialnas.space.search_space.advice import space_warnings
 from partialnas.space.search_space.size import SpaceSize
+
+_NOTE = "note: "
 
 
 def check_study(
@@ -77,7 +80,7 @@ def check_study(
     load = cache(load_splits)
     notes, lines = [*_notes(resolved)], list[str]()
     if quick and not study.quick:
-        notes.insert(0, f"note: {QUICK_NOTE}")
+        notes.insert(0, f"{_NOTE}{QUICK_NOTE}")
 
     def report(*further: str) -> None:
         lines.extend(further)
@@ -96,7 +99,8 @@ def check_study(
         report(line)
     report(*power_lines(resolved, deviation))
     return StudyCheck(
-        study=study, lines=(*lines,), notes=(*(note.partition(": ")[2] for note in notes),),
+        study=study, lines=(*lines,),
+        notes=(*(line.removeprefix(_NOTE) for line in lines if line.startswith(_NOTE)),),
         trials=expected_trials(resolved), seeds=study.first_seeds,
         space_size=size, design=resolved.design,
         device=resources.device, workers=resources.workers, trial_seconds=seconds, compute=compute,
@@ -188,7 +192,7 @@ def _rungs(resolved: ResolvedStudy) -> Iterator[str]:
 
 
 def _data(resolved: ResolvedStudy, load: LoadSplits) -> Iterator[str]:
-    """Yield the sizes of splits, what their reader leaves out, and batches that exceed them."""
+    """Yield the sizes of splits, what their reader leaves out, and the steps of a training."""
     yield from data_notes(resolved)
     if resolved.study.trial is not None:
         return
@@ -196,15 +200,7 @@ def _data(resolved: ResolvedStudy, load: LoadSplits) -> Iterator[str]:
         splits = load(task)
         labels = {"train": splits.train_y, "val": splits.val_y, "test": splits.test_y}
         yield f"data: {split_sizes({name: len(y) for name, y in labels.items()})}"
-    for condition in (*resolved.rungs, *resolved.conditions):
-        recipe = condition.recipe
-        images = len(subset(load(condition.task), recipe.data_share).train_y)
-        if recipe.batch_size > images:
-            name = condition.rung or condition.name
-            yield (
-                f"note: {f'{name}: ' * bool(name)}recipe.batch_size {recipe.batch_size} exceeds "
-                f"the {images} training images; an epoch is one step on all of them"
-            )
+    yield from step_lines(resolved, load)
 
 
 def _notes(resolved: ResolvedStudy) -> Iterator[str]:
@@ -213,7 +209,7 @@ def _notes(resolved: ResolvedStudy) -> Iterator[str]:
     if study.trial is not None and study.needs_measurement and not study.times_networks:
         lines = [*lines, f"{study.trial} must return speeds; measure.when: during measures them"]
     for line in (*lines, *arm_notes(resolved)):
-        yield f"note: {line}"
+        yield f"{_NOTE}{line}"
 
 
 def _time(

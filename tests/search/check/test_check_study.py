@@ -198,7 +198,6 @@ def images_in_folders(folder: Path, counts: dict[str, int]) -> Path:
     return folder
 
 
-@pytest.mark.xfail(strict=True, reason="the steps of a training are not reported")
 def test_a_training_of_one_step_is_noted_with_what_to_change(tmp_path: Path) -> None:
     folder = images_in_folders(tmp_path / "data", {"train": 42, "val": 2, "test": 2})
     study = STUDY | {"task": {"data": f"folder:{folder}"}}
@@ -216,7 +215,6 @@ def test_a_training_of_one_step_is_noted_with_what_to_change(tmp_path: Path) -> 
     assert not any("step" in note for note in enough.notes)
 
 
-@pytest.mark.xfail(strict=True, reason="the steps of a training are not reported")
 def test_steps_are_reported_for_each_recipe_of_a_study() -> None:
     """Of digits, 1257 images are trained on: 19 batches of 64 and 41 images more, or 39 of 32."""
     factors = {"length": {"one": {}, "two": {"recipe.epochs": 2}}}
