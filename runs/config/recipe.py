@@ -48,6 +48,11 @@ class Recipe(Value):
         ema: decay of the exponential moving average of the weights, which is then evaluated and
             kept; 0 disables it.
         clip_grad: largest gradient norm; 0 disables clipping.
+        deterministic: whether only kernels are used that repeat their results bit for bit. On CPUs
+            results repeat without it. On GPUs it is slower, and operations without such a kernel
+            fail. CUDA must not have started in the process, unless CUBLAS_WORKSPACE_CONFIG is set.
+        cudnn_benchmark: whether cuDNN times its algorithms for each new shape of a convolution and
+            takes the fastest; for GPUs.
         ratio_freeze: share of the steps after which learned ratios are frozen.
         threads: CPU threads per trial.
         keep_weights: trials that keep their final weights on disk.
@@ -84,6 +89,8 @@ class Recipe(Value):
     precision: Precision = "float32"
     ema: float = Field(default=0.0, ge=0, lt=1)
     clip_grad: float = Field(default=0.0, ge=0, le=1e6)
+    deterministic: bool = False
+    cudnn_benchmark: bool = False
     ratio_freeze: float = Field(default=0.7, gt=0, lt=1)
     threads: int = Field(default=1, ge=1, le=1024)
     keep_weights: KeepWeights = "front"
@@ -92,6 +99,15 @@ class Recipe(Value):
     def _check_batch_size(self) -> Self:
         if (self.mixup or self.cutmix) and self.batch_size < 2:
             raise ValueError("mixup and cutmix need a batch_size of at least 2")
+        return self
+
+    @model_validator(mode="after")
+    def _check_deterministic(self) -> Self:
+        if self.deterministic and self.cudnn_benchmark:
+            raise ValueError(
+                "cudnn_benchmark: the algorithm that is fastest changes from run to run; set it to "
+                "false, or deterministic to false"
+            )
         return self
 
     def identity(self, *, has_learned_ratios: bool) -> dict[str, Any]:

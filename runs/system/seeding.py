@@ -1,15 +1,22 @@
-"""Deterministic seeds: random numbers depend on a trial's seed, the epoch and a purpose.
+"""Reproducible trials: seeds for each purpose, and deterministic kernels.
 
-No state is carried from one epoch to the next, so that a resumed trial draws the same numbers as an
-uninterrupted one.
+Random numbers depend on a trial's seed, the epoch and a purpose. No state is carried from one epoch
+to the next, so that a resumed trial draws the same numbers as an uninterrupted one.
 """
 
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import torch
+
+from partialnas.space.errors import UserError
+
+_CUBLAS_VARIABLE = "CUBLAS_WORKSPACE_CONFIG"
+_CUBLAS_WORKSPACES = (":4096:8", ":16:8")
+"""Workspaces with which cuBLAS is deterministic; it reads the variable once, when CUDA starts."""
 
 
 def derive_seed(seed: int, epoch: int, purpose: str) -> int:
@@ -46,3 +53,45 @@ def torch_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def kernel_selection(
+    device: torch.device, *, deterministic: bool, cudnn_benchmark: bool
+) -> Iterator[None]:
+    """Set how torch and its libraries choose kernels, and restore the choice afterwards.
+
+    The settings belong to the process, not to a thread. An operation without a deterministic kernel
+    raises a `RuntimeError` that names it.
+
+    Args:
+        device: device of the training.
+        deterministic: use only kernels that repeat their result bit for bit.
+        cudnn_benchmark: let cuDNN time its algorithms for each new shape of a convolution.
+
+    Raises:
+        UserError: deterministic kernels are requested after CUDA has started without them.
+    """
+    if deterministic and device.type == "cuda":
+        _set_cublas_workspace()
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    mode = torch.get_deterministic_debug_mode()
+    cudnn.deterministic, cudnn.benchmark = deterministic, cudnn_benchmark
+    torch.set_deterministic_debug_mode("error" if deterministic else "default")
+    try:
+        yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = before
+        torch.set_deterministic_debug_mode(mode)
+
+
+def _set_cublas_workspace() -> None:
+    if os.environ.get(_CUBLAS_VARIABLE) in _CUBLAS_WORKSPACES:
+        return
+    if torch.cuda.is_initialized():
+        raise UserError(
+            f"recipe.deterministic: CUDA has started in this process without {_CUBLAS_VARIABLE}; "
+            f"set {_CUBLAS_VARIABLE}={_CUBLAS_WORKSPACES[0]} in the environment and start again"
+        )
+    os.environ[_CUBLAS_VARIABLE] = _CUBLAS_WORKSPACES[0]

@@ -4,11 +4,14 @@ import gc
 import logging
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from partialnas.runs.config.recipe import Recipe
 from partialnas.runs.datasets.augment import epoch_shape
 from partialnas.runs.datasets.loaders import Splits, load_splits
 from partialnas.runs.ratio_learning.tracking import frozen_architecture
@@ -19,7 +22,12 @@ from partialnas.runs.system.device_lock import shared_access
 from partialnas.runs.system.environment import environment
 from partialnas.runs.system.files import checkpoint_path, trunk_path, weights_path
 from partialnas.runs.system.precision import precision_facts, precision_settings
-from partialnas.runs.system.seeding import derive_seed, seeded, torch_threads
+from partialnas.runs.system.seeding import (
+    derive_seed,
+    kernel_selection,
+    seeded,
+    torch_threads,
+)
 from partialnas.runs.training import checkpoint
 from partialnas.runs.training.build import build_network
 from partialnas.runs.training.context import Context
@@ -48,7 +56,7 @@ def run_job(job: Job, context: Context) -> list[Record]:
     """
     device = torch_device(context.device)
     splits = context.splits or load_splits(job.task)
-    with torch_threads(job.recipe.threads), precision_settings(job.recipe.precision, device):
+    with _torch_settings(job.recipe, device):
         pools = _to_device(splits, job, device)
         records = [_train_seed(job, seed, pools, context) for seed in job.seeds]
     # Only now: a job interrupted at its second seed does not train the first again.
@@ -58,6 +66,16 @@ def run_job(job: Job, context: Context) -> list[Record]:
     if context.gpu_share < 1:  # what this process keeps, its neighbors on the GPU lack
         _free_memory(context)
     return records
+
+
+@contextmanager
+def _torch_settings(recipe: Recipe, device: torch.device) -> Iterator[None]:
+    """Apply the settings of a recipe that belong to the process, and restore the previous ones."""
+    kernels = kernel_selection(
+        device, deterministic=recipe.deterministic, cudnn_benchmark=recipe.cudnn_benchmark
+    )
+    with torch_threads(recipe.threads), precision_settings(recipe.precision, device), kernels:
+        yield
 
 
 def _train_seed(job: Job, seed: int, pools: DeviceSplits, context: Context) -> Record:

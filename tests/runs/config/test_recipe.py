@@ -83,11 +83,11 @@ def test_identity_includes_all_other_settings(name: str) -> None:
         "optimizer": "sgd",
         "schedule": "cosine",
         "precision": "bfloat16",
-        "flip": True,
         "data_share": 0.5,
         "width_share": 0.5,
     }
-    value = other.get(name, 0.5 if Recipe.model_fields[name].annotation is float else 3)
+    usual = {float: 0.5, bool: True}.get(Recipe.model_fields[name].annotation, 3)  # type: ignore[call-overload]
+    value = other.get(name, usual)
     assert Recipe(**{name: value}).identity(has_learned_ratios=True) != Recipe().identity(
         has_learned_ratios=True
     )
@@ -103,3 +103,15 @@ def test_identity_includes_the_settings_of_the_schedule_in_use() -> None:
         assert changed.identity(has_learned_ratios=True) != trapezoid
     same = Recipe(schedule="trapezoid", warmup=0.5).identity(has_learned_ratios=True)
     assert same == trapezoid
+
+
+def test_new_settings_change_no_identity_while_they_have_their_defaults() -> None:
+    plain = Recipe().identity(has_learned_ratios=False)
+    assert not {"deterministic", "cudnn_benchmark"} & plain.keys()
+    deterministic = Recipe(deterministic=True).identity(has_learned_ratios=False)
+    assert deterministic == plain | {"deterministic": True}
+
+
+def test_deterministic_trainings_do_not_let_cudnn_choose() -> None:
+    with pytest.raises(ValidationError, match="cudnn_benchmark: the algorithm that is fastest"):
+        Recipe(deterministic=True, cudnn_benchmark=True)

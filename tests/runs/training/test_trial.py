@@ -128,6 +128,23 @@ def test_threads_and_random_state_are_restored(context: Context) -> None:
         torch.set_num_threads(before)
 
 
+def test_kernels_are_deterministic_if_the_recipe_says_so(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes: list[bool] = []
+    train = trial.Training.run_epoch
+
+    def run_epoch(training: trial.Training, *limit: float) -> CurveRow:
+        modes.append(torch.are_deterministic_algorithms_enabled())
+        return train(training, *limit)
+
+    monkeypatch.setattr(trial.Training, "run_epoch", run_epoch)
+    (usual,), (record,) = run_job(job(), context), run_job(job(deterministic=True), context)
+    assert modes == [False] * EPOCHS + [True] * EPOCHS
+    assert record.metrics == usual.metrics  # a CPU repeats its results anyway
+    assert record.key != usual.key
+
+
 class Stop(BaseException):
     """Stands for Ctrl-C and kill: no code of the package runs after it."""
 
