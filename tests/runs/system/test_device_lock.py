@@ -1,11 +1,12 @@
 import os
+import random
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -184,11 +185,53 @@ def test_an_exception_inside_frees_the_device() -> None:
     assert is_free()
 
 
-def test_devices_are_apart_and_cuda_is_the_first_gpu() -> None:
+def test_gpus_are_apart_and_cuda_is_the_first_gpu() -> None:
     with exclusive_access("cuda:0"):
-        assert is_free("cpu")
         assert is_free("cuda:1")
         assert not is_free("cuda")
+
+
+@pytest.mark.parametrize("access", [shared_access, exclusive_access])
+@pytest.mark.xfail(strict=True, reason="work on a GPU does not count as work on the CPU")
+def test_nothing_is_measured_on_the_cpu_while_a_gpu_works(
+    access: Callable[[str], AbstractContextManager[None]],
+) -> None:
+    """A core launches the kernels of the GPU, and shares cache and clock with the others."""
+    with access("cuda"):
+        assert not is_free("cpu")
+        training = LockThread(shared_access("cpu"))  # which may be slow beside it
+        assert training.is_inside()
+        training.end()
+    assert is_free("cpu")
+
+
+def test_work_on_cpu_and_gpus_never_waits_in_a_circle() -> None:
+    """Threads of all kinds enter in a random order, again and again."""
+    random.seed(0)
+    kinds = [shared_access, exclusive_access]
+    requests = [(access, name) for access in kinds for name in ("cpu", "cuda:0", "cuda:1")] * 4
+    random.shuffle(requests)
+    entered: list[str] = []
+
+    def work(access: Callable[[str], AbstractContextManager[None]], device: str) -> None:
+        for _ in range(3):
+            with access(device):
+                entered.append(device)
+                time.sleep(random.random() / 200)
+
+    threads = [threading.Thread(target=work, args=each, daemon=True) for each in requests]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(entered) == 3 * len(requests)
+
+
+@pytest.mark.xfail(strict=True, reason="work on a GPU does not count as work on the CPU")
+def test_a_wait_for_the_cpu_counts_in_the_time_that_a_gpu_may_be_busy() -> None:
+    with exclusive_access("cpu"):
+        assert not is_free("cuda")
+    assert is_free("cuda")
 
 
 def test_gpus_are_identified_by_visible_devices(
