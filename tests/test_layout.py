@@ -84,6 +84,7 @@ HEAVY = {
         "runs.datasets.loaders",
         "runs.datasets.augment",
         "runs.system.device",
+        "runs.system.cuda_graph",
         "runs.system.precision",
         "runs.system.seeding",
         "search.studies",

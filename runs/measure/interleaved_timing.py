@@ -75,25 +75,6 @@ def gpu_runner(forward: Forward) -> Runner:
     return run
 
 
-def capture_graph(forward: Forward) -> Forward:
-    """Capture a forward pass on the current GPU as a CUDA graph, which has no launch overhead.
-
-    Raises:
-        RuntimeError: the forward pass cannot be captured.
-    """
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):  # libraries initialize themselves in the first passes
-        for _ in range(3):
-            forward()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        forward()
-    replay: Forward = graph.replay
-    return replay
-
-
 def time_interleaved(
     candidate: Runner,
     reference: Runner | None = None,

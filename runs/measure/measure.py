@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -13,7 +13,6 @@ from partialnas.runs.measure.interleaved_timing import (
     MIN_CPU_TIMING_S,
     MIN_GPU_TIMING_S,
     Runner,
-    capture_graph,
     cpu_runner,
     gpu_runner,
     time_interleaved,
@@ -21,18 +20,24 @@ from partialnas.runs.measure.interleaved_timing import (
 from partialnas.runs.measure.prepared_model import (
     PreparedModel,
     TimingInputs,
-    prepare_for_timing,
+    TimingModel,
     torch_settings,
+    translated_errors,
 )
-from partialnas.runs.measure.timing_stats import RoundSummary, summarize_rounds
+from partialnas.runs.measure.timing_stats import Round, RoundSummary, summarize_rounds
 from partialnas.runs.records.measurement import Measurement, rescale
-from partialnas.runs.records.subject import Subject
+from partialnas.runs.records.subject import Subject, subject_digest, subject_name
 from partialnas.runs.system.allocator import keep_freed_memory
 from partialnas.runs.system.contention import Watch, watch_cpu, watch_gpu
+from partialnas.runs.system.cuda_graph import capture
 from partialnas.runs.system.device import torch_device
-from partialnas.runs.system.device_lock import exclusive_access
+from partialnas.runs.system.device_lock import exclusive_access, shared_access
 from partialnas.runs.system.environment import environment, load_average
+from partialnas.runs.system.precision import precision_facts
 from partialnas.space.errors import UserError
+
+_KEPT_REFERENCES: dict[tuple[str, str, Task, Protocol], TimingModel] = {}
+"""The reference of the last measurement in this process, to spare its preparation."""
 
 
 def measure(
@@ -83,18 +88,18 @@ def measure_many(
     Raises:
         UserError: a network cannot be built for the task or cannot run on its images.
         MachineError: the device is unavailable or out of memory.
+        DeviceFaultError: the device failed; the process cannot use it any more.
     """
     device = torch_device(protocol.device)
     keep_freed_memory()
-    images = None if trained is None else trained._replace(weights=None)
-    prepared_reference = (
-        None if reference is None else prepare_for_timing(reference, task, protocol, device, images)
-    )
+    reference_model = None
+    if reference is not None:
+        reference_model = _reference_model(reference, task, protocol, trained)
     scale = None
     for subject in subjects:
         start = perf_counter()
-        candidate = prepare_for_timing(subject, task, protocol, device, trained)
-        measurement = _measure(candidate, prepared_reference, task, protocol, device, start)
+        model = TimingModel(subject, task, protocol, trained)
+        measurement = _measure(model, reference_model, task, protocol, device, start)
         scale = scale or measurement.reference_throughput_img_s
         yield measurement if scale is None else rescale(measurement, scale)
 
@@ -105,31 +110,43 @@ def check_measurable(subject: Subject, task: Task, protocol: Protocol) -> None:
     Raises:
         UserError: it cannot be built for the task or cannot run on its images.
         MachineError: the device is unavailable or out of memory.
+        DeviceFaultError: the device failed; the process cannot use it any more.
     """
-    prepare_for_timing(subject, task, protocol, torch_device(protocol.device))
+    device = torch_device(protocol.device)
+    model = TimingModel(subject, task, protocol)
+    with shared_access(protocol.device), torch_settings(protocol, device):
+        _check_capturable(model.load(device), protocol)
+
+
+def _reference_model(
+    reference: Subject, task: Task, protocol: Protocol, trained: TimingInputs | None
+) -> TimingModel:
+    """Return the reference, kept for the next measurement unless it runs on given images."""
+    if trained is not None:
+        return TimingModel(reference, task, protocol, trained._replace(weights=None))
+    key = subject_digest(reference), subject_name(reference), task, protocol
+    model = _KEPT_REFERENCES.get(key)
+    if model is None:
+        _KEPT_REFERENCES.clear()  # before another one takes memory
+        model = _KEPT_REFERENCES[key] = TimingModel(reference, task, protocol)
+    return model
 
 
 def _measure(
-    candidate: PreparedModel,
-    reference: PreparedModel | None,
+    model: TimingModel,
+    reference_model: TimingModel | None,
     task: Task,
     protocol: Protocol,
     device: torch.device,
     start: float,
 ) -> Measurement:
     load = load_average()
-    models = [*{m.digest: m for m in (candidate, reference or candidate)}.values()]
     with exclusive_access(protocol.device), torch_settings(protocol, device):
-        runners, runtime = _runners(models, protocol, device)
-        watch = _watch(device)
-        rounds = time_interleaved(
-            *runners,
-            min_timing_s=MIN_CPU_TIMING_S if device.type == "cpu" else MIN_GPU_TIMING_S,
-            max_seconds=protocol.max_seconds,
-            target_half_width=protocol.target_half_width,
-        )
-        tainted = watch()
-    summary = summarize_rounds(rounds, protocol.target_half_width)
+        reference = None if reference_model is None else reference_model.load(device)
+        candidate = model.load(device)
+        with translated_errors(candidate.name, task, protocol):
+            timing = _time(candidate, reference, protocol, device)
+    summary = summarize_rounds(timing.rounds, protocol.target_half_width)
     return Measurement(
         digest=candidate.digest,
         name=candidate.name,
@@ -141,46 +158,79 @@ def _measure(
         in_chans=task.channels,
         precision=protocol.precision,
         form=candidate.form,
-        runtime=runtime,
+        runtime=timing.runtime,
         **_speed_fields(summary, protocol.batch_size),
         **_reference_fields(summary, reference, candidate, protocol.batch_size),
-        rounds=len(rounds),
+        reference_runtime=timing.reference_runtime,
+        rounds=len(timing.rounds),
         wall_cpu_gap=summary.clock_gap,
         noisy=summary.noisy,
-        tainted=tainted,
+        tainted=timing.tainted,
         peak_memory_bytes=candidate.peak_memory_bytes,
         load=load,
-        environment=environment(),
+        environment=environment() | precision_facts(protocol.precision, device),
         taken=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=perf_counter() - start,
     )
 
 
-def _runners(
-    models: list[PreparedModel], protocol: Protocol, device: torch.device
-) -> tuple[list[Runner], Runtime]:
-    """Return runners of the models and their runtime: CUDA graphs if all can be captured.
+class _Timing(NamedTuple):
+    """Rounds of a measurement, and the conditions that only the device tells."""
+
+    rounds: list[Round]
+    runtime: Runtime
+    reference_runtime: Runtime | None
+    tainted: bool
+
+
+def _time(
+    candidate: PreparedModel,
+    reference: PreparedModel | None,
+    protocol: Protocol,
+    device: torch.device,
+) -> _Timing:
+    """Time a network, interleaved with the reference; the reference itself is timed alone."""
+    runner, runtime = _runner(candidate, protocol, device)
+    reference_runner, reference_runtime = None, None if reference is None else runtime
+    if reference is not None and reference.digest != candidate.digest:
+        reference_runner, reference_runtime = _runner(reference, protocol, device)
+    watch = _watch(device)
+    rounds = time_interleaved(
+        runner,
+        reference_runner,
+        min_timing_s=MIN_CPU_TIMING_S if device.type == "cpu" else MIN_GPU_TIMING_S,
+        max_seconds=protocol.max_seconds,
+        target_half_width=protocol.target_half_width,
+    )
+    return _Timing(rounds, runtime, reference_runtime, watch())
+
+
+def _runner(
+    model: PreparedModel, protocol: Protocol, device: torch.device
+) -> tuple[Runner, Runtime]:
+    """Return the runner of a model in the fastest runtime that the protocol allows.
 
     Raises:
-        UserError: a model cannot be captured, and the protocol requires it.
+        UserError: the model cannot be captured, and the protocol requires it.
+        DeviceFaultError: the capture failed.
     """
-    forwards = [model.forward for model in models]
     plain: Runtime = "compiled" if protocol.runtime == "compiled" else "eager"
     if device.type == "cpu":
-        return [cpu_runner(forward, protocol.threads) for forward in forwards], plain
-    if protocol.runtime == "eager":
-        return [gpu_runner(forward) for forward in forwards], plain
-    try:
-        graphs = [capture_graph(forward) for forward in forwards]
-    except RuntimeError as error:  # a network synchronizes with the GPU or branches on its results
-        if protocol.runtime == "cuda_graph":
-            names = " or ".join(model.name for model in models)
-            raise UserError(
-                f"{names} cannot be captured as a CUDA graph: {error}; measure with runtime eager"
-            ) from error
-        return [gpu_runner(forward) for forward in forwards], plain
-    captured: Runtime = "compiled" if protocol.runtime == "compiled" else "cuda_graph"
-    return [gpu_runner(graph) for graph in graphs], captured
+        return cpu_runner(model.forward, protocol.threads), plain
+    _check_capturable(model, protocol)
+    if protocol.runtime == "eager" or model.capture_obstacle is not None:
+        return gpu_runner(model.forward), "eager"
+    (replay,) = capture([model.forward], device)
+    return gpu_runner(replay), "compiled" if protocol.runtime == "compiled" else "cuda_graph"
+
+
+def _check_capturable(model: PreparedModel, protocol: Protocol) -> None:
+    """Raise an error if the protocol requires a CUDA graph, and the model prevents it."""
+    if model.capture_obstacle is not None and protocol.runtime != "auto":
+        raise UserError(
+            f"{model.name} cannot be captured as a CUDA graph: {model.capture_obstacle}; measure "
+            "with runtime eager"
+        )
 
 
 def _watch(device: torch.device) -> Watch:

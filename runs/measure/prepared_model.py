@@ -1,7 +1,8 @@
-"""Preparation of networks for timing: build, convert to a form, move to the device, run once."""
+"""Preparation of networks for timing: build in a form on the CPU, load onto the device and run."""
 
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,26 +18,33 @@ from partialnas.runs.measure.fuse_timm import UnfusableError, fuse_model
 from partialnas.runs.measure.interleaved_timing import Forward
 from partialnas.runs.measure.torch_compile import compile_forward
 from partialnas.runs.records.subject import Subject, subject_digest, subject_name
+from partialnas.runs.system.cuda_graph import waits_for_gpu
+from partialnas.runs.system.device import device_fault
 from partialnas.runs.system.files import TrialWeights
 from partialnas.runs.system.precision import DTYPES, precision_settings
 from partialnas.runs.training.build import build_network
 from partialnas.runs.training.checkpoint import load_weights
 from partialnas.space.deploy.fuse import deploy
-from partialnas.space.errors import MachineError, UserError
+from partialnas.space.errors import DeviceFaultError, MachineError, UserError
+from partialnas.space.nn.dpconv import InputDependentMixer
 from partialnas.space.nn.network import Network
+
+_NO_MEMORY = re.compile("out of memory|allocate memory")
 
 
 @dataclass(frozen=True)
 class PreparedModel:
-    """A network that is ready to run.
+    """A network that is ready to run on its device.
 
     Attributes:
         digest: digest of the subject.
         name: name of the subject.
         form: form of the network.
-        forward: forward pass on random images; call it within `torch_settings`.
+        forward: forward pass; call it within `torch_settings`.
         peak_memory_bytes: peak GPU memory of one forward pass in bytes, weights included; None on
             a CPU.
+        capture_obstacle: why the pass cannot be captured as a CUDA graph, or None if it can be, or
+            need not be.
     """
 
     digest: str
@@ -44,6 +52,7 @@ class PreparedModel:
     form: Form
     forward: Forward
     peak_memory_bytes: int | None
+    capture_obstacle: str | None
 
 
 class TimingInputs(NamedTuple):
@@ -74,45 +83,97 @@ def torch_settings(protocol: Protocol, device: torch.device) -> Iterator[None]:
         torch.backends.cudnn.benchmark = benchmark
 
 
-def prepare_for_timing(
-    subject: Subject,
-    task: Task,
-    protocol: Protocol,
-    device: torch.device,
-    trained: TimingInputs | None = None,
-) -> PreparedModel:
-    """Build a network in the protocol's form and run it once.
+class TimingModel:
+    """A network for timing: built on the CPU, moved to the device when it is first needed there.
 
     Weights and images are random unless `trained` is given.
 
+    Args:
+        subject: the network.
+        task: task that gives the shape of the images.
+        protocol: measurement settings.
+        trained: weights and images, for networks with a speed that depends on them.
+
     Raises:
         UserError: it cannot be built for the task or cannot run on its images.
-        MachineError: the device is out of memory.
+        MachineError: the machine is out of memory.
     """
-    name = subject_name(subject)
-    allocated = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
-    dtype = DTYPES[protocol.precision]
-    with _translate_errors(name, task, protocol), torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        images = _images(task, protocol.batch_size, trained)
-        network = build_network(subject, task)
-        if trained is not None and trained.weights is not None:
-            load_weights(trained.weights, network, trained.splits)
-        module, form = convert_to_form(network, protocol.form, images[:2])
-        # the preferred layout of convolutions: up to a quarter faster, rarely slightly slower
-        module = module.to(device, dtype).to(memory_format=torch.channels_last)
-        images = images.to(device, dtype)
-        forward = _forward(name, module, images, protocol)
-        with torch_settings(protocol, device):
-            peak = _peak_memory(forward, device)
-    memory = None if peak is None else peak - allocated
-    return PreparedModel(subject_digest(subject), name, form, forward, memory)
+
+    def __init__(
+        self,
+        subject: Subject,
+        task: Task,
+        protocol: Protocol,
+        trained: TimingInputs | None = None,
+    ) -> None:
+        self._subject, self._task, self._protocol = subject, task, protocol
+        dtype = DTYPES[protocol.precision]
+        self._prepared: PreparedModel | None = None
+        with self._errors(), torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(0)
+            images = _images(task, protocol.batch_size, trained)
+            network = build_network(subject, task)
+            if trained is not None and trained.weights is not None:
+                load_weights(trained.weights, network, trained.splits)
+            module, self._form = convert_to_form(network, protocol.form, images[:2])
+            # the preferred layout of convolutions: up to a quarter faster, rarely slightly slower
+            self._module = module.to(dtype).to(memory_format=torch.channels_last)
+            self._images = images.to(dtype)
+
+    def load(self, device: torch.device) -> PreparedModel:
+        """Return the network on the device, which it is moved to and run on in the first call.
+
+        There it is compiled, and cuDNN chooses its algorithms; so nothing else may use the device
+        (see `exclusive_access`). Call it within `torch_settings`.
+
+        Raises:
+            UserError: it cannot run on the images of the task.
+            MachineError: the device is out of memory.
+            DeviceFaultError: the device failed.
+        """
+        if self._prepared is None:
+            with self._errors():
+                self._prepared = self._load(device)
+        return self._prepared
+
+    def _load(self, device: torch.device) -> PreparedModel:
+        name, protocol = subject_name(self._subject), self._protocol
+        on_gpu = device.type == "cuda"
+        if on_gpu:
+            _initialize_libraries(device, self._images.dtype)
+        allocated = torch.cuda.memory_allocated(device) if on_gpu else 0
+        with torch.inference_mode(mode=False):  # parameters stay ordinary tensors
+            module, images = self._module.to(device), self._images.to(device)
+        run = compile_forward(name, module) if protocol.runtime == "compiled" else module
+
+        def forward() -> object:
+            return run(images)
+
+        peak = _peak_memory(forward, device)
+        is_captured = on_gpu and protocol.runtime != "eager"
+        return PreparedModel(
+            digest=subject_digest(self._subject),
+            name=name,
+            form=self._form,
+            forward=forward,
+            peak_memory_bytes=None if peak is None else peak - allocated,
+            capture_obstacle=_capture_obstacle(module, forward) if is_captured else None,
+        )
+
+    def _errors(self) -> AbstractContextManager[None]:
+        return translated_errors(subject_name(self._subject), self._task, self._protocol)
 
 
-def _forward(name: str, module: nn.Module, images: Tensor, protocol: Protocol) -> Forward:
-    if protocol.runtime == "compiled":
-        return compile_forward(name, module, images)
-    return lambda: module(images)
+def _initialize_libraries(device: torch.device, dtype: torch.dtype) -> None:
+    """Multiply two numbers, so that cuBLAS has the workspace that it keeps in this process."""
+    number = torch.zeros(1, 1, dtype=dtype).to(device)
+    nn.functional.linear(number, number)
+
+
+def _capture_obstacle(module: nn.Module, forward: Forward) -> str | None:
+    if any(isinstance(child, InputDependentMixer) for child in module.modules()):
+        return "its ratios depend on the input"
+    return "it waits for results of the GPU" if waits_for_gpu(forward) else None
 
 
 def _images(task: Task, count: int, trained: TimingInputs | None) -> Tensor:
@@ -156,7 +217,7 @@ def _peak_memory(forward: Forward, device: torch.device) -> int | None:
 
 
 @contextmanager
-def _translate_errors(name: str, task: Task, protocol: Protocol) -> Iterator[None]:
+def translated_errors(name: str, task: Task, protocol: Protocol) -> Iterator[None]:
     """Raise errors of torch as errors that name the network, the input and a remedy."""
     try:
         yield
@@ -166,11 +227,13 @@ def _translate_errors(name: str, task: Task, protocol: Protocol) -> Iterator[Non
         batch = (
             f"{protocol.batch_size} images of {task.channels}x{task.resolution}x{task.resolution}"
         )
-        if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
+        if isinstance(error, torch.OutOfMemoryError) or _NO_MEMORY.search(str(error)):
             raise MachineError(
                 f"{protocol.device} is out of memory for {name} on {batch}: measure with a "
                 "smaller batch_size or resolution"
             ) from error
+        if fault := device_fault(error, protocol.device):
+            raise DeviceFaultError(protocol.device, fault) from error
         raise UserError(
             f"{name} cannot run on {batch} in {protocol.precision} "
             f"({type(error).__name__}: {error})"

@@ -1,15 +1,15 @@
 """Forward passes compiled by `torch.compile` for the device at hand."""
 
+from collections.abc import Callable
 from types import FunctionType
 
 import torch
 from torch import Tensor, nn
 
-from partialnas.runs.measure.interleaved_timing import Forward
 from partialnas.space.errors import UserError
 
 
-def compile_forward(name: str, module: nn.Module, images: Tensor) -> Forward:
+def compile_forward(name: str, module: nn.Module) -> Callable[[Tensor], object]:
     """Return a compiled forward pass; call it once before timing, which compiles it.
 
     The whole network becomes one graph. A network that cannot be compiled as a whole is refused
@@ -17,21 +17,20 @@ def compile_forward(name: str, module: nn.Module, images: Tensor) -> Forward:
 
     Args:
         name: name of the network for messages.
-        module: network in evaluation mode.
-        images: input of every forward pass.
+        module: network in evaluation mode; its images always have one shape.
     """
 
-    def forward() -> object:
+    def forward(images: Tensor) -> object:
         return module(images)
 
     # torch caches compiled code by code object, and limits the cache of each: give every network
     # a code object of its own, however many this process compiles
     function = FunctionType(forward.__code__.replace(), globals(), closure=forward.__closure__)
-    compiled: Forward = torch.compile(function, fullgraph=True, dynamic=False)
+    compiled: Callable[[Tensor], object] = torch.compile(function, fullgraph=True, dynamic=False)
 
-    def run() -> object:
+    def run(images: Tensor) -> object:
         try:
-            return compiled()
+            return compiled(images)
         except torch._dynamo.exc.TorchDynamoException as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(

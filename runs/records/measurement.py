@@ -40,6 +40,8 @@ class Measurement(Value):
         reference_digest: digest of the reference, which was timed in alternation.
         reference_name: name of the reference.
         reference_form: form of the reference.
+        reference_runtime: runtime of the reference, or None if it was that of the network, as in
+            measurements of older versions.
         reference_throughput_img_s: images per second of the reference in the same minutes.
         rounds: number of rounds that the values are medians of.
         wall_cpu_gap: relative difference between wall-clock time and device time.
@@ -73,6 +75,7 @@ class Measurement(Value):
     reference_digest: str | None = None
     reference_name: str | None = None
     reference_form: Form | None = None
+    reference_runtime: Runtime | None = None
     reference_throughput_img_s: float | None = None
     rounds: int = Field(ge=1)
     wall_cpu_gap: float
@@ -240,9 +243,15 @@ class MeasurementTable:
         return zip(*map(self.column, names), strict=True)
 
     def column(self, name: str) -> list[Any]:
-        """Return one field of every measurement; `processor` is taken from the environment."""
+        """Return one field of every measurement; `processor` is taken from the environment.
+
+        Missing runtimes of references are filled in.
+        """
         if name == "processor":
             return [environment.get("processor") for environment in self.columns["environment"]]
+        if name == "reference_runtime":
+            pairs = zip(self.columns[name], self.columns["runtime"], strict=True)
+            return [of_reference or runtime for of_reference, runtime in pairs]
         return self.columns[name]
 
 
@@ -299,6 +308,6 @@ def reference_conditions(measurement: Measurement) -> Conditions:
 
 REFERENCE_CONDITIONS = (
     *("reference_digest", "reference_form", "device", "threads", "batch_size", "resolution"),
-    *("in_chans", "precision", "runtime", "processor"),
+    *("in_chans", "precision", "reference_runtime", "processor"),
 )
 """Fields that must be equal for throughputs of a reference to be comparable."""

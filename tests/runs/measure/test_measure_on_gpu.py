@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import torch
 
 from partialnas.runs.config.protocol import Protocol
 from partialnas.runs.datasets.task import Task
+from partialnas.runs.measure import measure as measure_module
 from partialnas.runs.measure import prepared_model
 from partialnas.runs.measure.measure import check_measurable, measure
 from partialnas.runs.records.measurement import Measurement
+from partialnas.runs.system import cuda_graph
 from partialnas.runs.system.device_lock import exclusive_access
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.plan import Plan
@@ -55,6 +58,8 @@ def temporary_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
+    monkeypatch.setattr(measure_module, "_KEPT_REFERENCES", {})
+    monkeypatch.setattr(cuda_graph, "side_stream", cache(cuda_graph.side_stream.__wrapped__))
     return install_fake_cuda(monkeypatch)
 
 
@@ -80,7 +85,6 @@ def is_held(device: str) -> bool:
 # ---------------------------------------------------------------- the exclusive lane
 
 
-@pytest.mark.xfail(strict=True, reason="networks are uploaded and warmed up outside of the lane")
 @pytest.mark.parametrize("protocol", [CPU, GPU], ids=["cpu", "cuda"])
 @pytest.mark.usefixtures("cuda")
 def test_every_pass_holds_the_device_alone(
@@ -107,7 +111,6 @@ def test_networks_are_built_without_holding_the_device(monkeypatch: pytest.Monke
     assert held == [False, False]
 
 
-@pytest.mark.xfail(strict=True, reason="the reference is built and loaded for each measurement")
 @pytest.mark.usefixtures("cuda")
 def test_a_process_prepares_the_reference_once(monkeypatch: pytest.MonkeyPatch) -> None:
     built: list[str] = []
@@ -134,7 +137,6 @@ def test_networks_are_captured_by_default(cuda: FakeCuda) -> None:
     assert cuda.replays
 
 
-@pytest.mark.xfail(strict=True, reason="a network that cannot be captured is found by capturing it")
 @pytest.mark.parametrize("subject", [WIDE, INPUT_DEPENDENT], ids=["reads a result", "by input"])
 def test_what_cannot_be_captured_is_known_before(
     subject: Architecture, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
@@ -152,14 +154,12 @@ def test_what_cannot_be_captured_is_known_before(
         measure(subject, TASK, GPU.model_copy(update={"runtime": "cuda_graph"}), REFERENCE)
 
 
-@pytest.mark.xfail(strict=True, reason="a failed capture falls back to eager")
 def test_a_failed_capture_is_a_fault_of_the_device(cuda: FakeCuda) -> None:
     cuda.failure = torch.OutOfMemoryError("CUDA out of memory")
     with pytest.raises(DeviceFaultError, match="capture"):
         measure(WIDE, TASK, GPU, REFERENCE)
 
 
-@pytest.mark.xfail(strict=True, reason="every capture warms up on a stream of its own")
 def test_a_process_captures_on_one_stream(cuda: FakeCuda) -> None:
     for subject in (WIDE, REFERENCE, WIDE):
         measure(subject, TASK, GPU, REFERENCE)
@@ -167,7 +167,6 @@ def test_a_process_captures_on_one_stream(cuda: FakeCuda) -> None:
     assert len({stream for _, stream in cuda.captures}) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="the first peak includes the workspace of cuBLAS")
 @pytest.mark.usefixtures("cuda")
 def test_peak_memory_leaves_out_what_libraries_keep() -> None:
     first, second = (measure(WIDE, TASK, GPU).peak_memory_bytes for _ in range(2))
@@ -179,7 +178,6 @@ def test_peak_memory_leaves_out_what_libraries_keep() -> None:
 # ---------------------------------------------------------------- faults
 
 
-@pytest.mark.xfail(strict=True, reason="a fault of the device is reported as the network's")
 @pytest.mark.parametrize("run", [measure, check_measurable])
 @pytest.mark.usefixtures("cuda")
 def test_a_fault_of_the_device_is_no_error_of_the_network(
