@@ -5,8 +5,9 @@ Training runs hold `shared_access` to a device, one epoch at a time; a measureme
 files of this user in the temporary folder, locked by the kernel: they work between threads and
 processes, and the kernel releases them when their holder dies.
 
-A lock is not reentrant: a thread that holds a device and requests it again waits for itself, unless
-both requests are shared. Hold `shared_access` around an epoch and nothing else.
+Work on a GPU also shares the CPU, which launches its kernels. A lock is not reentrant: a thread that
+holds a device and requests it again may wait for itself. Hold `shared_access` around an epoch and
+nothing else.
 """
 
 import fcntl
@@ -18,7 +19,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import psutil
@@ -37,15 +38,13 @@ _SILENT_S = 1.0
 def shared_access(device: str) -> Iterator[None]:
     """Hold a device (`cpu`, `cuda`, `cuda:1`) together with other training runs.
 
-    Wait while a measurement holds or requests the device.
+    Wait while a measurement holds or requests the device, or the CPU that launches the work of a
+    GPU.
 
     Raises:
         MachineError: the lock files cannot be used.
     """
-    with _open_lock_file(device, "room") as access_lock:
-        with _open_lock_file(device, "gate") as queue_lock:
-            _lock(queue_lock, fcntl.LOCK_EX)
-            _lock(access_lock, fcntl.LOCK_SH)
+    with _launching_core(device), _shared(device):
         yield
 
 
@@ -54,7 +53,8 @@ def exclusive_access(device: str, timeout_s: float | None = None) -> Iterator[No
     """Hold a device alone, without training runs or other measurements on it.
 
     Training runs that request the device later have to wait, so that this call only waits for the
-    epochs that are running now. A wait of more than a second is logged once as a warning.
+    epochs that are running now. A wait of more than a second is logged once as a warning. A
+    measurement on a GPU shares the CPU, so that nothing is measured there meanwhile.
 
     Args:
         device: `cpu`, `cuda` or, for example, `cuda:1`.
@@ -67,6 +67,7 @@ def exclusive_access(device: str, timeout_s: float | None = None) -> Iterator[No
     deadline = math.inf if timeout_s is None else start + timeout_s
     first_deadline = min(deadline, start + _SILENT_S)
     with (
+        _launching_core(device, timeout_s),
         _open_lock_file(device, "gate") as queue_lock,
         _open_lock_file(device, "room") as access_lock,
     ):
@@ -75,18 +76,44 @@ def exclusive_access(device: str, timeout_s: float | None = None) -> Iterator[No
             _LOG.warning("waiting for %s: in use by %s", device, _holders(queue_lock, access_lock))
             locked = _lock_both(queue_lock, access_lock, deadline)
         if not locked:
-            raise MachineError(
-                f"device {device} stayed busy for {timeout_s:g} s: in use by "
-                f"{_holders(queue_lock, access_lock)}; wait for it to end, or allow a longer wait"
-            )
+            raise _busy_error(device, timeout_s, queue_lock, access_lock)
         yield
+
+
+@contextmanager
+def _launching_core(device: str, timeout_s: float | None = None) -> Iterator[None]:
+    """Share the CPU while a GPU works: one of its cores launches the kernels.
+
+    The CPU always comes first. So whoever waits for a GPU waits for those that have the CPU
+    already, and nobody waits in a circle.
+    """
+    with nullcontext() if device == "cpu" else _shared("cpu", timeout_s):
+        yield
+
+
+@contextmanager
+def _shared(device: str, timeout_s: float | None = None) -> Iterator[None]:
+    deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
+    with _open_lock_file(device, "room") as access_lock:
+        with _open_lock_file(device, "gate") as queue_lock:
+            locked = _lock(queue_lock, fcntl.LOCK_EX, deadline)
+            if not locked or not _lock(access_lock, fcntl.LOCK_SH, deadline):
+                raise _busy_error(device, timeout_s, queue_lock, access_lock)
+        yield
+
+
+def _busy_error(device: str, timeout_s: float | None, *files: int) -> MachineError:
+    return MachineError(
+        f"device {device} stayed busy for {timeout_s:g} s: in use by {_holders(*files)}; wait for "
+        "it to end, or allow a longer wait"
+    )
 
 
 def _lock_both(queue_lock: int, access_lock: int, deadline: float) -> bool:
     return all(_lock(file, fcntl.LOCK_EX, deadline) for file in (queue_lock, access_lock))
 
 
-def _lock(file: int, kind: int, deadline: float | None = None) -> bool:
+def _lock(file: int, kind: int, deadline: float) -> bool:
     """Lock an open file; return False if the deadline passes first.
 
     Poll instead of blocking in the kernel, so that Ctrl-C and deadlines work in any thread.
@@ -96,7 +123,7 @@ def _lock(file: int, kind: int, deadline: float | None = None) -> bool:
             fcntl.flock(file, kind | fcntl.LOCK_NB)
             return True
         except BlockingIOError:
-            if deadline is not None and time.monotonic() >= deadline:
+            if time.monotonic() >= deadline:
                 return False
             time.sleep(_PAUSE_S)
 

@@ -192,7 +192,6 @@ def test_gpus_are_apart_and_cuda_is_the_first_gpu() -> None:
 
 
 @pytest.mark.parametrize("access", [shared_access, exclusive_access])
-@pytest.mark.xfail(strict=True, reason="work on a GPU does not count as work on the CPU")
 def test_nothing_is_measured_on_the_cpu_while_a_gpu_works(
     access: Callable[[str], AbstractContextManager[None]],
 ) -> None:
@@ -227,7 +226,6 @@ def test_work_on_cpu_and_gpus_never_waits_in_a_circle() -> None:
     assert len(entered) == 3 * len(requests)
 
 
-@pytest.mark.xfail(strict=True, reason="work on a GPU does not count as work on the CPU")
 def test_a_wait_for_the_cpu_counts_in_the_time_that_a_gpu_may_be_busy() -> None:
     with exclusive_access("cpu"):
         assert not is_free("cuda")
