@@ -172,8 +172,9 @@ def _combined(studies: Sequence[_Study]) -> ArmRows:
     frames = [rows.frame.assign(arm=prefix + rows.frame["arm"]) for prefix, rows in pairs]
     frame = pd.concat(frames, ignore_index=True)
     studies_named = [study for rows in parts for study in rows.studies]
+    classes = {place: n for rows in parts for place, n in rows.trials.classes.items()}
     return ArmRows(
-        trials=replace(parts[0].trials, frame=frame, studies=studies_named),
+        trials=replace(parts[0].trials, frame=frame, studies=studies_named, classes=classes),
         arms=tuple(prefix + arm for prefix, rows in pairs for arm in rows.arms),
         design=None,
         seeds={prefix + arm: n for prefix, rows in pairs for arm, n in rows.seeds.items()},

@@ -13,6 +13,7 @@ from partialnas.analysis.formats.caption_sentences import (
     evaluation_phrase,
     pluralize,
 )
+from partialnas.analysis.frames.chance import chance_note
 from partialnas.analysis.frames.columns import calls_function
 from partialnas.analysis.frames.feasibility import UNDECIDED_NOTE
 from partialnas.analysis.plotting.axes import protocol_label
@@ -50,6 +51,7 @@ def table_caption(results: Sequence[Effects], shown: Collection[str] | None = No
         *((_equivalent(result) for result in results) if has("equivalence") else ()),
         _unmatched(first),
         _limits(first),
+        chance_note(first.rows.trials),
     ]
     tested = any(map(has, ("delta", "p", "effect", "equivalence", "step")))
     frame = first.rows.frame
@@ -79,7 +81,12 @@ def figure_caption(result: Effects, kind: str, points: pd.DataFrame) -> Caption:
     drawn = {"effect": _effect_marks, "interaction": _interaction_marks, "ladder": _ladder_marks}
     contrasts = kind == "effect" or (kind == "ladder" and result.steps is not None)
     lines = kind != "effect" and bool(shown_bounds(result, points))
-    brief = [*drawn[kind](result, points), _unmatched(result), _limits(result, lines=lines)]
+    brief = [
+        *drawn[kind](result, points),
+        _unmatched(result),
+        _limits(result, lines=lines),
+        chance_note(result.rows.trials),
+    ]
     frame = result.rows.frame
     details = [
         _randomness(result),

@@ -46,6 +46,7 @@ class Trials:
         studies: names and digests of the studies, in the order given.
         timing: settings that replace the studies' own measuring protocol, or None.
         axes: names of the axes and factors of the studies.
+        classes: number of classes of each task, by the folder of the study and the condition.
     """
 
     frame: pd.DataFrame
@@ -56,6 +57,7 @@ class Trials:
     studies: Sequence[StudyId] = ()
     timing: str | None = None
     axes: frozenset[str] = frozenset()
+    classes: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
     @classmethod
     def of_studies(
@@ -84,6 +86,12 @@ class Trials:
             studies=[identify_study(s, f) for s, f in zip(recorded, folders, strict=True)],
             timing=timing,
             axes=frozenset().union(*map(axis_names, recorded)),
+            classes={
+                (str(folder), condition): task.classes
+                for folder, study in zip(folders, recorded, strict=True)
+                if "task" in study.meta
+                for condition, task in study.tasks.items()
+            },
         )
 
     def with_frame(self, frame: pd.DataFrame) -> "Trials":

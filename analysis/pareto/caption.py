@@ -10,6 +10,7 @@ from partialnas.analysis.formats.caption_sentences import (
     evaluation_phrase,
     pluralize,
 )
+from partialnas.analysis.frames.chance import chance_note
 from partialnas.analysis.frames.feasibility import feasibility_sentence
 from partialnas.analysis.frames.seed_means import architecture_codes, has_failed_seed
 from partialnas.analysis.frames.trials import Trials
@@ -51,6 +52,7 @@ def pareto_caption(trials: Trials, points: ParetoTable, options: "ParetoPlotOpti
         _bars(table, y, "Vertical"),
         _bars(table, x, "Horizontal"),
         _arrows(points, options),
+        chance_note(trials),
     ]
     details = [
         feasibility_sentence(rows, trials.limits),
@@ -72,6 +74,7 @@ def front_caption(trials: Trials, points: ParetoTable) -> Caption:
         "±: one standard deviation (n − 1) over seeds." if spread else "",
         _front(points, table, measured=False),
         NOISE_NOTE if table["noisy"].any() else "",
+        chance_note(trials),
     ]
     details = [
         feasibility_sentence(table, trials.limits),

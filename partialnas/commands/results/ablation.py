@@ -13,6 +13,7 @@ from partialnas.analysis.ablation.figure import effects_figure, factorial_sheet
 from partialnas.analysis.ablation.table import FORMATS, effects_sheet, row_label_column
 from partialnas.analysis.formats.latex import NARROW_PAGE, WIDE_PAGE
 from partialnas.analysis.formats.text_table import TextTable
+from partialnas.analysis.frames.chance import chance_note
 from partialnas.analysis.frames.provenance import Query
 from partialnas.analysis.registry import build_artefact
 from partialnas.analysis.verification import verify
@@ -117,7 +118,8 @@ def draw_effects(
     if effects.factorial is not None:
         title = "main effects and two-factor interactions"
         print_table(console, _terminal_table(factorial_sheet(effects), title))
-    console.print(effects.comparison.note)
+    chance = chance_note(effects.rows.trials)
+    print_lines(console, effects.comparison.note, *filter(None, [chance]))
     print_files(console, figure.files)
 
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from partialnas.analysis.formats.caption_sentences import count_seeds, pluralize
+from partialnas.analysis.frames.chance import chance_note
 from partialnas.analysis.frames.columns import (
     calls_function,
     find_quantity,
@@ -76,6 +77,7 @@ def show_status(folder: Path) -> None:
             print_lines(console, *_hypervolume(trials))
         except UserError as error:  # the trials have no front yet
             print_lines(console, f"no front: {error}")
+        print_lines(console, *filter(None, [chance_note(trials)]))
     for stage in stages.values():
         trials_of_stage = len(load_trials(folder, stage=stage.name).frame)
         print_lines(console, f"stage {stage.name}: {trials_of_stage} trials ({stage.chosen})")
