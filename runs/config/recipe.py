@@ -25,7 +25,9 @@ class Recipe(Value):
         width_share: factor of the network's widths (see `space.arch.resizing`); a fidelity for the
             lower rungs of a search.
         batch_size: images per step; an incomplete last batch of an epoch is dropped.
-        optimizer: optimizer of timm. Weight decay applies to matrices only.
+        optimizer: optimizer of timm. `sgd` has Nesterov momentum 0.9. `muon` orthogonalizes the
+            updates of weights between channels and uses `adamw` for all others and the classifier;
+            it takes learning rates of `adamw`. Weight decay applies to matrices only.
         lr: peak learning rate.
         weight_decay: weight decay of matrices.
         schedule: learning-rate schedule: `one_cycle` (cosine warm-up, cosine decay to zero),
@@ -72,7 +74,7 @@ class Recipe(Value):
     data_share: Share = Field(default=_WHOLE, gt=0, le=1)
     width_share: Share = Field(default=_WHOLE, gt=0, le=1)
     batch_size: int = Field(default=64, ge=1, le=65_536)
-    optimizer: Literal["adamw", "nadamw", "lamb", "lion", "sgd"] = "adamw"
+    optimizer: Literal["adamw", "nadamw", "lamb", "lion", "sgd", "muon"] = "adamw"
     lr: float = Field(default=1e-2, gt=0, le=100)
     weight_decay: float = Field(default=0.05, ge=0, le=10)
     schedule: Schedule = "one_cycle"

@@ -16,8 +16,28 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
     Weight decay applies only to the weights of convolutions and linear layers: not to biases, norms
     and parameters that the network names in `no_weight_decay()`, such as position tables.
+
+    `muon` flattens the weight of a convolution to a matrix (output channels x the rest). timm gives
+    AdamW what is no such matrix: biases, norms, depthwise convolutions and matrices with a side
+    below 4. The classifier and the parameters of `no_weight_decay()` are left to AdamW as well, as
+    Muon's author advises (https://kellerjordan.github.io/posts/muon/).
     """
-    fused: dict[str, Any] = {"fused": True} if recipe.optimizer in _FUSED else {}
+    options: dict[str, Any] = {"fused": True} if recipe.optimizer in _FUSED else {}
+    if recipe.optimizer == "muon":
+        options = {
+            "fallback_list": _classifier_parameters(network),
+            "fallback_no_weight_decay": True,
+        }
     return create_optimizer_v2(
-        network, opt=recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, **fused
+        network, opt=recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, **options
     )
+
+
+def _classifier_parameters(network: nn.Module) -> list[str]:
+    """Return the names of the parameters of the layer of the logits, if the network names it."""
+    get_classifier = getattr(network, "get_classifier", None)
+    layers = get_classifier() if callable(get_classifier) else ()
+    several = layers if isinstance(layers, tuple | list) else (layers,)
+    modules = [layer for layer in several if isinstance(layer, nn.Module)]
+    final = {id(value) for module in modules for value in module.parameters()}
+    return [name for name, value in network.named_parameters() if id(value) in final]

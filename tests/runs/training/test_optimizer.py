@@ -5,6 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn import functional
 
 from partialnas.runs.config.recipe import Recipe
 from partialnas.runs.training.lr_schedule import learning_rate, set_learning_rate
@@ -42,7 +43,7 @@ def test_only_weights_of_convolutions_and_linear_layers_decay(name: str) -> None
     assert others == {id(parameter) for parameter in network.parameters()} - matrices
 
 
-@pytest.mark.parametrize("name", ["adamw", "nadamw", "lamb", "lion", "sgd"])
+@pytest.mark.parametrize("name", ["adamw", "nadamw", "lamb", "lion", "sgd", "muon"])
 def test_every_optimizer_reduces_the_loss(name: str) -> None:
     torch.manual_seed(0)
     network = nn.Linear(4, 1)
@@ -56,6 +57,39 @@ def test_every_optimizer_reduces_the_loss(name: str) -> None:
         loss.backward()
         optimizer.step()
     assert losses[-1] < losses[0]
+
+
+def test_muon_steps_along_orthogonal_matrices() -> None:
+    """Its update of a 1x1 convolution is near the closest orthogonal matrix, times the rate."""
+    torch.manual_seed(0)
+    network = nn.Conv2d(8, 8, 1, bias=False)
+    before = network.weight.detach().clone()
+    network.weight.grad = torch.randn_like(network.weight)
+    u, _, vh = torch.linalg.svd(network.weight.grad.flatten(1))
+    make_optimizer(network, Recipe(optimizer="muon", lr=0.1, weight_decay=0)).step()
+    step = (network.weight - before).flatten(1)
+    singular = torch.linalg.svdvals(step) / (0.1 * 0.2 * 8**0.5)  # the RMS of steps of AdamW
+    assert torch.allclose(singular, torch.ones(8), atol=0.35)
+    assert functional.cosine_similarity(step.flatten(), -(u @ vh).flatten(), 0) > 0.97
+
+
+@pytest.mark.parametrize("name", ["ours", "vit", "convnext"])
+def test_muon_leaves_vectors_depthwise_kernels_and_the_classifier_to_adamw(name: str) -> None:
+    network = networks()[name]
+    optimizer = make_optimizer(network, Recipe(optimizer="muon"))
+    for parameter in network.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    orthogonalized = {
+        parameter for parameter, state in optimizer.state.items() if "momentum_buffer" in state
+    }
+    layers = {id(layer.weight): layer for layer in network.modules() if hasattr(layer, "weight")}
+    assert orthogonalized
+    for parameter in orthogonalized:
+        layer = layers[id(parameter)]
+        assert isinstance(layer, nn.Conv2d | nn.Linear)
+        assert getattr(layer, "groups", 1) == 1
+        assert layer is not network.get_classifier()  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd"])
