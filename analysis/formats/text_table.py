@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from partialnas.runs.config.quantities import format_value
+
 MINUS, PLUS_MINUS = "−", "±"
 
 _MARKDOWN = re.compile(r"([\\`*~|$\[\]]|<(?=[A-Za-z/!?])|&(?=[#A-Za-z])|(?<![^\W_])_|_(?![^\W_]))")
@@ -162,13 +164,15 @@ def format_interval(estimate: str, low: str, high: str) -> str:
 
 def format_number(value: float, spec: str, missing: str = "") -> str:
     """Return a formatted number, or `missing` for NaN."""
-    return missing if math.isnan(value) else format(value, spec)
+    return missing if math.isnan(value) else format_value(value, spec)
 
 
 def format_mean(row: Mapping[Any, Any], key: str, spec: str) -> str:
     """Return the mean `key` of a row with its interval, `key_low` to `key_high`, if it has one."""
     mean, low, high = (row[name] for name in (key, f"{key}_low", f"{key}_high"))
-    interval = "" if math.isnan(low) else f" [{low:{spec}}, {high:{spec}}]"
+    interval = (
+        "" if math.isnan(low) else f" [{format_value(low, spec)}, {format_value(high, spec)}]"
+    )
     return format_number(mean, spec) + interval
 
 

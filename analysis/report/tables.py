@@ -25,6 +25,7 @@ from partialnas.analysis.ratios.summary import ratio_summary
 from partialnas.analysis.report.points import OTHER
 from partialnas.analysis.report.study_facts import StudyFacts, format_date, shorten
 from partialnas.runs.config.design import Design, DesignArm
+from partialnas.runs.config.quantities import format_value
 from partialnas.runs.ledger.rows import RESULT_STATES
 from partialnas.runs.ledger.usage import format_duration
 
@@ -342,5 +343,5 @@ def _signed(value: float, spec: str = ".3g") -> str:
 def _spread(mean: float, sd: float, spec: str) -> str:
     if math.isnan(mean):
         return ""
-    text = format(mean, spec or ".4g")
-    return text if math.isnan(sd) else f"{text} ± {sd:{spec or '.2g'}}"
+    text = format_value(mean, spec or ".4g")
+    return text if math.isnan(sd) else f"{text} ± {format_value(sd, spec or '.2g')}"

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from partialnas.analysis.formats.text_table import format_number
+from partialnas.runs.config.quantities import format_value
 from partialnas.space.errors import printable_message
 
 if TYPE_CHECKING:
@@ -160,4 +161,4 @@ def _plain(text: RenderableType) -> str:
 
 def format_spread(mean: float, sd: float, spec: str) -> str:
     """Return `mean ± sd`, without the deviation if it is NaN."""
-    return format_number(mean, spec, "-") + ("" if isnan(sd) else f" ± {sd:{spec}}")
+    return format_number(mean, spec, "-") + ("" if isnan(sd) else f" ± {format_value(sd, spec)}")

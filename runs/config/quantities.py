@@ -67,7 +67,7 @@ class Quantity:
             return ""
         mark = "~" if noisy and self.timed else ""
         plain = self.spec and abs(value) < _LONGEST
-        text = format(value, self.spec) if plain else format_significant(value)
+        text = format_value(value, self.spec) if plain else format_significant(value)
         for digits in range(5, _MAX_DIGITS + 1):
             if limit is None or limit.is_met(float(text.replace(",", ""))) == limit.is_met(value):
                 break
@@ -172,6 +172,22 @@ def format_significant(value: float, digits: int = 4) -> str:
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
     text = f"{value:,.{decimals}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def format_value(value: float, spec: str) -> str:
+    """Return a number in a format, with two significant digits where the format shows a zero.
+
+    Numbers below 1e-12 stay zeros: they are rounding errors.
+
+    Args:
+        value: a finite number or NaN.
+        spec: format specification of a fixed number of decimals, or of significant digits.
+    """
+    text = format(value, spec)
+    if _SHORTEST < abs(value) < 1 and not any(digit in text for digit in "123456789"):
+        sign = "+" if value > 0 and "+" in spec else ""
+        return sign + format_significant(value, 2)
+    return text
 
 
 def readable_name(key: str) -> str:

@@ -60,3 +60,21 @@ def test_missing_values_are_written_as_nothing() -> None:
 )
 def test_names_for_texts_have_no_underscores(key: str, name: str, within: str) -> None:
     assert (readable_name(key), name_in_sentence(key)) == (name, within)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (3.14e-5, "0.000031"),
+        (-3.14e-5, "-0.000031"),
+        (4e-12, "0.000000000004"),
+        (1e-16, "0.0000"),  # rounding noise
+        (0.0, "0.0000"),
+        (0.00006, "0.0001"),
+        (0.12345, "0.1235"),
+    ],
+)
+def test_values_below_the_precision_of_a_quantity_are_not_shown_as_zero(
+    value: float, text: str
+) -> None:
+    assert QUANTITIES["val_nll"].text(value) == text
