@@ -33,17 +33,22 @@ from partialnas.search.session.signals import EXIT_CODES
 from partialnas.space.errors import MachineError
 
 
-def driver_killed(study: ChaosStudy) -> None:
-    """Driver killed ten times at random moments, three times with Ray."""
-    rng = random.Random(0)
-    for repeat in range(10):
-        driver = study.start(RAY if repeat % 4 == 0 else IN_PROCESS)
-        study.wait_for(len(study.finished) + 1, driver)
-        time.sleep(rng.uniform(0, 0.1))
-        _kill_driver(driver)
-        study.check_after_fault()
-    study.remarks.append(f"{len(study.finished)} of {TRIALS} done at the last fault")
-    study.finish()
+def driver_killed(times: int) -> Callable[[ChaosStudy], None]:
+    """Return a fault that kills the driver at random moments, one time in three with Ray."""
+
+    def inject(study: ChaosStudy) -> None:
+        rng = random.Random(0)
+        for repeat in range(times):
+            driver = study.start(RAY if repeat % 3 == 0 else IN_PROCESS)
+            study.wait_for(len(study.finished) + 1, driver)
+            time.sleep(rng.uniform(0, 0.1))
+            _kill_driver(driver)
+            study.check_after_fault()
+        study.remarks.append(f"{len(study.finished)} of {TRIALS} done at the last fault")
+        study.finish()
+
+    inject.__doc__ = f"Driver killed {times} times at random moments, one time in three with Ray."
+    return inject
 
 
 def _kill_driver(driver: "subprocess.Popen[str]") -> None:
@@ -99,6 +104,7 @@ def ray_lost(study: ChaosStudy) -> None:
         lost: list[psutil.Process] = []
         while driver.poll() is None and not lost:
             lost = _children(driver, name)
+            time.sleep(0.01)
         study.wait_for(goal, driver)
         for process in lost:
             process.kill()
@@ -335,7 +341,7 @@ def signals_at_many_moments(executor: dict[str, Any]) -> Callable[[ChaosStudy], 
 
 
 FAULTS: dict[str, Callable[[ChaosStudy], None]] = {
-    "driver-killed": driver_killed,
+    "driver-killed": driver_killed(4),
     "worker-killed": worker_killed,
     "ray-lost": ray_lost,
     "node-lost": node_lost,
@@ -352,15 +358,16 @@ FAULTS: dict[str, Callable[[ChaosStudy], None]] = {
     "ctrl-c-ray": interrupted(1, RAY),
     "ctrl-c-twice": interrupted(2, RAY),
     "sigterm": signalled("SIGTERM"),
-    "sigusr1": signalled("SIGUSR1"),
 }
 
 
 LONG_FAULTS: dict[str, Callable[[ChaosStudy], None]] = {
+    "driver-killed-often": driver_killed(10),
+    "sigusr1": signalled("SIGUSR1"),
     "signals": signals_at_many_moments(IN_PROCESS),
     "signals-ray": signals_at_many_moments(RAY),
 }
-"""Faults that take minutes; the tests send fewer signals."""
+"""Faults that take long; the tests kill and signal less often, and send SIGUSR1 without Ray."""
 
 
 def inject_fault(name: str) -> ChaosStudy:
