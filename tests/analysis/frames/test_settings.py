@@ -8,12 +8,14 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 
 import partialnas
 from partialnas.analysis import front, load, load_trials
 from partialnas.analysis.frames.load import TRIAL_COLUMNS, as_trials
 from partialnas.analysis.frames.settings import RECIPE_COLUMNS, TASK_COLUMNS
 from partialnas.analysis.pareto.figure import pareto_artefact
+from partialnas.analysis.report.study_facts import settings_yaml
 from partialnas.runs.config.recipe import Recipe
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.ledger.ledger import Ledger
@@ -199,3 +201,26 @@ def test_a_metric_with_the_name_of_a_setting_keeps_it(tmp_path: Path) -> None:
     frame = load(partialnas.run(path, tmp_path / "out"))
     assert frame[["recipe_lr", "task_loss"]].to_numpy().tolist() == [[7.0, 3.0]]
     assert frame.columns.is_unique
+
+
+@pytest.mark.xfail(strict=True, reason="defaults are shown")
+def test_settings_of_training_that_a_function_does_not_get_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "short_one.py").write_text(
+        "def score(architecture, seed, epochs):\n    return {'val_nll': 1.0}\n"
+    )
+    study = SMALL | {"study": "own", "arms": {"a": {}}, "trial": "short_one:score"}
+    study |= {"objectives": {"val_nll": "min"}, "recipe": {"epochs": 3, "threads": 2}}
+    path = tmp_path / "own.yaml"
+    path.write_text(json.dumps(study))
+    folder = partialnas.run(path, tmp_path / "out")
+    frame = load(folder)
+    recipe = [name for name in frame if name.startswith("recipe_")]
+    assert recipe == ["recipe_epochs", "recipe_threads"]
+    assert frame[recipe].to_numpy().tolist() == [[3, 2]]
+    both = load([SHIPPED / "quickstart", folder])
+    assert both["recipe_lr"].isna().tolist() == both["function"].ne("").tolist()
+    with Ledger.open(folder) as ledger:
+        text = settings_yaml(ledger.study.frozen)
+    assert yaml.safe_load(text)["recipe"] == {"epochs": 3, "threads": 2}
+    with Ledger.open(SHIPPED / "quickstart") as ledger:
+        assert "optimizer" in settings_yaml(ledger.study.frozen)
