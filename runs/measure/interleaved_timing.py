@@ -82,11 +82,20 @@ def time_interleaved(
     min_timing_s: float,
     max_seconds: float,
     target_half_width: float,
+    after_round: Callable[[], None] = lambda: None,
 ) -> list[Round]:
     """Time the candidate, interleaved with the reference if there is one.
 
     Warms up, then runs rounds until the interval of the median speed is as narrow as
     `target_half_width`, or `max_seconds` have passed since the call. Runs at least one round.
+
+    Args:
+        candidate: runner of the candidate.
+        reference: runner of the reference.
+        min_timing_s: shortest timing in seconds.
+        max_seconds: time limit in seconds, warm-up included.
+        target_half_width: half-width of the interval at which to stop, as a share of the median.
+        after_round: called between rounds, outside of any timing.
     """
     start = time.perf_counter()
     gc.collect()
@@ -95,6 +104,7 @@ def time_interleaved(
         _warm_up(run_round, until=start + _WARM_UP_SHARE * max_seconds)
         rounds = [run_round()]
         while len(rounds) < MAX_ROUNDS and time.perf_counter() < start + max_seconds:
+            after_round()
             rounds.append(run_round())
             is_checked = len(rounds) >= MIN_ROUNDS and len(rounds) % _WINDOW == 0
             if is_checked and is_precise_enough(rounds, target_half_width):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -28,11 +29,12 @@ from partialnas.runs.measure.timing_stats import Round, RoundSummary, summarize_
 from partialnas.runs.records.measurement import Measurement, rescale
 from partialnas.runs.records.subject import Subject, subject_digest, subject_name
 from partialnas.runs.system.allocator import keep_freed_memory
-from partialnas.runs.system.contention import Watch, watch_cpu, watch_gpu
+from partialnas.runs.system.contention import watch_cpu
 from partialnas.runs.system.cuda_graph import capture
 from partialnas.runs.system.device import torch_device
 from partialnas.runs.system.device_lock import exclusive_access, shared_access
 from partialnas.runs.system.environment import environment, load_average
+from partialnas.runs.system.gpu_monitor import DeviceReport, GpuMonitor
 from partialnas.runs.system.precision import precision_facts
 from partialnas.space.errors import UserError
 
@@ -165,7 +167,7 @@ def _measure(
         rounds=len(timing.rounds),
         wall_cpu_gap=summary.clock_gap,
         noisy=summary.noisy,
-        tainted=timing.tainted,
+        **timing.device_report._asdict(),
         peak_memory_bytes=candidate.peak_memory_bytes,
         load=load,
         environment=environment() | precision_facts(protocol.precision, device),
@@ -175,12 +177,12 @@ def _measure(
 
 
 class _Timing(NamedTuple):
-    """Rounds of a measurement, and the conditions that only the device tells."""
+    """Rounds of a measurement, and the conditions that are known afterwards."""
 
     rounds: list[Round]
     runtime: Runtime
     reference_runtime: Runtime | None
-    tainted: bool
+    device_report: DeviceReport
 
 
 def _time(
@@ -194,15 +196,20 @@ def _time(
     reference_runner, reference_runtime = None, None if reference is None else runtime
     if reference is not None and reference.digest != candidate.digest:
         reference_runner, reference_runtime = _runner(reference, protocol, device)
-    watch = _watch(device)
-    rounds = time_interleaved(
+    time_runners = partial(
+        time_interleaved,
         runner,
         reference_runner,
-        min_timing_s=MIN_CPU_TIMING_S if device.type == "cpu" else MIN_GPU_TIMING_S,
         max_seconds=protocol.max_seconds,
         target_half_width=protocol.target_half_width,
     )
-    return _Timing(rounds, runtime, reference_runtime, watch())
+    if device.type == "cpu":
+        watch = watch_cpu()
+        rounds = time_runners(min_timing_s=MIN_CPU_TIMING_S)
+        return _Timing(rounds, runtime, reference_runtime, DeviceReport(tainted=watch()))
+    monitor = GpuMonitor(device.index)
+    rounds = time_runners(min_timing_s=MIN_GPU_TIMING_S, after_round=monitor.poll)
+    return _Timing(rounds, runtime, reference_runtime, monitor.report())
 
 
 def _runner(
@@ -231,12 +238,6 @@ def _check_capturable(model: PreparedModel, protocol: Protocol) -> None:
             f"{model.name} cannot be captured as a CUDA graph: {model.capture_obstacle}; measure "
             "with runtime eager"
         )
-
-
-def _watch(device: torch.device) -> Watch:
-    if device.type == "cpu":
-        return watch_cpu()
-    return watch_gpu(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
 
 
 def _speed_fields(summary: RoundSummary, batch_size: int) -> dict[str, float]:

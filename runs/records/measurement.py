@@ -47,7 +47,12 @@ class Measurement(Value):
         wall_cpu_gap: relative difference between wall-clock time and device time.
         noisy: whether this difference exceeds 5 %, or time ran out before the interval was narrow
             enough.
-        tainted: whether another process used the device meanwhile (see `runs.system.contention`).
+        tainted: whether another process used the device meanwhile (see `runs.system.contention`
+            and `runs.system.gpu_monitor`); None if the system does not tell it.
+        throttle_reasons: why the GPU lowered its clock meanwhile, such as `power cap`; empty if it
+            did not.
+        sm_clock_mhz: median clock of the GPU's multiprocessors in MHz, or None.
+        power_w: median power of the GPU in watts, or None.
         peak_memory_bytes: peak memory of a forward pass on a GPU, weights included.
         load: load average of the machine over the minute before.
         environment: machine, library versions and code (see `runs.system.environment`).
@@ -80,7 +85,10 @@ class Measurement(Value):
     rounds: int = Field(ge=1)
     wall_cpu_gap: float
     noisy: bool
-    tainted: bool = False
+    tainted: bool | None = False
+    throttle_reasons: str = ""
+    sm_clock_mhz: float | None = None
+    power_w: float | None = None
     peak_memory_bytes: int | None = None
     load: float
     environment: dict[str, str | int]
@@ -89,13 +97,18 @@ class Measurement(Value):
 
     @property
     def num_marks(self) -> int:
-        """Number of its quality marks: noisy, tainted."""
-        return self.noisy + self.tainted
+        """Number of its quality marks: noisy, tainted, throttled."""
+        return _num_marks(self)
 
     @property
     def marks_text(self) -> str:
         """Its quality marks as text, such as `noisy, tainted`; empty if there are none."""
-        return ", ".join(["noisy"] * self.noisy + ["tainted"] * self.tainted)
+        marks = {
+            "noisy": self.noisy,
+            "tainted": self.tainted,
+            f"throttled ({self.throttle_reasons})": self.throttle_reasons,
+        }
+        return ", ".join(mark for mark, is_set in marks.items() if is_set)
 
 
 Conditions = tuple[object, ...]
@@ -153,14 +166,15 @@ class Speed(NamedTuple):
     relative_throughput: float | None
     peak_memory_bytes: int | None
     noisy: bool
-    tainted: bool
+    tainted: bool | None
+    throttle_reasons: str
     batch_size: int
     reference: ReferenceTimings
 
     @property
     def num_marks(self) -> int:
-        """Number of its quality marks: noisy, tainted."""
-        return self.noisy + self.tainted
+        """Number of its quality marks: noisy, tainted, throttled."""
+        return _num_marks(self)
 
     def metrics(self) -> dict[str, float]:
         """Return its quantities on the common scale (see `ReferenceScale`)."""
@@ -182,6 +196,10 @@ class Speed(NamedTuple):
         if self.peak_memory_bytes is not None:
             metrics["peak_memory_bytes"] = float(self.peak_memory_bytes)
         return metrics
+
+
+def _num_marks(timed: Measurement | Speed) -> int:
+    return sum(map(bool, (timed.noisy, timed.tainted, timed.throttle_reasons)))
 
 
 SPEED_FIELDS = Speed._fields[:-1]

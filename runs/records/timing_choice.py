@@ -227,7 +227,7 @@ def _has_size(size: ImageSize, m: Measurement) -> bool:
 
 _KIND = (
     *("device", "device_kind", "threads", "batch_size", "precision", "form", "runtime"),
-    *("noisy", "tainted", "resolution", "in_chans", "processor"),
+    *("noisy", "tainted", "throttle_reasons", "resolution", "in_chans", "processor"),
 )
 
 

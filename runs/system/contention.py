@@ -1,18 +1,17 @@
-"""Detection of other processes that used a device during a measurement.
+"""Detection of other processes that used the CPU during a measurement.
 
 The device lock keeps training runs of partialnas away from a measurement. Other programs do not
-know the lock; their use of the device is detected afterwards.
+know the lock; their use of the device is detected afterwards. For GPUs see `gpu_monitor`.
 """
 
 import logging
-import os
 import time
 from collections.abc import Callable
 from functools import cache
 
 import psutil
 
-from partialnas.runs.system.environment import available_cores, command_output
+from partialnas.runs.system.environment import available_cores
 
 MAX_FOREIGN_SHARE = 0.1
 """Share of the cores' time used by others above which a measurement is tainted."""
@@ -26,8 +25,8 @@ _WITHIN = ("guest", "guest_nice")  # included in user and nice
 _LOG = logging.getLogger(__name__)
 _UNKNOWN = "whether other processes use %s during measurements is unknown: %s"
 
-Watch = Callable[[], bool]
-"""Returns whether another process has used the device since the start of the watch."""
+Watch = Callable[[], bool | None]
+"""Returns whether others have used the device since the start of the watch; None if unknown."""
 
 
 def watch_cpu() -> Watch:
@@ -35,13 +34,13 @@ def watch_cpu() -> Watch:
 
     The time used by others is the busy time of these cores, including steal time of a virtual
     machine, minus the CPU time of this process. Other processes of the same study count as others.
-    If the system does not tell the times of cores, a warning is logged and nothing is detected.
+    If the system does not tell the times of cores, a warning is logged, and the result is None.
     """
     try:
         start, busy_s, process_s = time.perf_counter(), _busy_s(), time.process_time()
     except (OSError, psutil.Error) as error:
-        _warn_once("the CPU", str(error))
-        return lambda: False
+        warn_unknown("the CPU", str(error))
+        return lambda: None
 
     def tainted() -> bool:
         cores = len(available_cores())
@@ -52,47 +51,10 @@ def watch_cpu() -> Watch:
     return tainted
 
 
-def watch_gpu(name: str) -> Watch:
-    """Watch a GPU. The driver is queried once, at the end, about the time just before.
-
-    Args:
-        name: UUID or index of the GPU for nvidia-smi.
-    """
-
-    def tainted() -> bool:
-        table = _busy_table(name)
-        if not table:
-            _warn_once("the GPU", "`nvidia-smi pmon` lists nothing here")
-        return is_gpu_used_by_others(table, os.getpid())
-
-    return tainted
-
-
 @cache
-def _warn_once(device: str, reason: str) -> None:
+def warn_unknown(device: str, reason: str) -> None:
     """Warn that contention on a device cannot be detected, once in a process."""
     _LOG.warning(_UNKNOWN, device, reason)
-
-
-def _busy_table(name: str) -> str:
-    return command_output("nvidia-smi", "pmon", "-i", name, "-c", "1", "-s", "u")
-
-
-def is_gpu_used_by_others(table: str, pid: int) -> bool:
-    """Return whether a table of `nvidia-smi pmon` lists another process that uses the GPU.
-
-    A process that only holds memory, such as a waiting worker, does not count. If `pid`, the id of
-    this process, is not in the table, as in a container with its own process ids, one of the listed
-    processes is taken to be this one.
-    """
-    rows = [line.split() for line in table.splitlines() if not line.startswith("#")]
-    listed = {int(row[1]) for row in rows if len(row) > 3 and row[1].isdigit()}
-    busy = {int(row[1]) for row in rows if len(row) > 3 and row[1].isdigit() and _is_busy(row[3])}
-    return len(busy - {pid}) > (pid not in listed)
-
-
-def _is_busy(share: str) -> bool:
-    return share.isdigit() and int(share) > 0
 
 
 def _busy_s() -> float:

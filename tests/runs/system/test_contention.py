@@ -10,11 +10,9 @@ import psutil
 import pytest
 
 from partialnas.runs.system import contention as contention
-from partialnas.runs.system.contention import is_gpu_used_by_others, watch_cpu
+from partialnas.runs.system.contention import watch_cpu
 from partialnas.runs.system.environment import available_cores
 
-OWN = 4242
-HEAD = "# gpu     pid   type     sm    mem    enc    dec    jpg    ofa    command\n# Idx\n"
 BURN = "print(flush=True)\nwhile True: pass"
 
 
@@ -105,45 +103,3 @@ def test_steal_time_counts_and_guest_time_counts_once(
     assert not hosting()
     machine.times[0] |= {"steal": 2.0}
     assert stolen()
-
-
-@pytest.mark.parametrize(
-    ("rows", "tainted"),
-    [
-        ("", False),
-        ("    0          -     -      -      -      -      -      -      -    -\n", False),
-        ("    0       4242     C     90     40      -      -      -      -    python\n", False),
-        (
-            "    0       4242     C     90     40      -      -      -      -    python\n"
-            "    0       5000     C      -      -      -      -      -      -    python\n",
-            False,  # a waiting worker only holds memory
-        ),
-        (
-            "    0       4242     C     90     40      -      -      -      -    python\n"
-            "    0       5000     C     12      1      -      -      -      -    stranger\n",
-            True,
-        ),
-        ("    0       5000     C     90     40      -      -      -      -    python\n", False),
-        (
-            "    0       5000     C     90     40      -      -      -      -    python\n"
-            "    0       6000     G      5      1      -      -      -      -    Xorg\n",
-            True,  # process ids of the host: one of the processes is this one
-        ),
-        ("    0       4242     C      -      -    python\n    0  6000  C  3  1  other\n", True),
-    ],
-)
-def test_another_process_on_the_gpu_taints(rows: str, tainted: bool) -> None:
-    assert is_gpu_used_by_others(HEAD + rows, OWN) is tainted
-
-
-@pytest.mark.gpu
-def test_our_own_process_on_the_gpu_does_not_taint() -> None:
-    import torch
-
-    uuid = torch.cuda.get_device_properties(0).uuid
-    tainted = contention.watch_gpu(f"GPU-{uuid}")
-    a = torch.randn(4096, 4096, device="cuda")
-    for _ in range(200):
-        a = torch.nn.functional.normalize(a @ a)
-    torch.cuda.synchronize()
-    assert not tainted()

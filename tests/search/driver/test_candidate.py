@@ -82,7 +82,7 @@ def test_pending_proposals_are_answered_once() -> None:
 
 
 def speed(relative: float, reference: ReferenceTimings) -> Speed:
-    return Speed(1.0, 1.0, relative, None, False, False, 4, reference)
+    return Speed(1.0, 1.0, relative, None, False, False, "", 4, reference)
 
 
 def test_limits_apply_to_the_common_scale_and_objectives_are_relative() -> None:
