@@ -85,7 +85,7 @@ class RayTune:
         marks = folder / ".watch"
         shutil.rmtree(marks, ignore_errors=True)
         watchdog = Watchdog(folder / "workers.log", marks, self.time_limit_s)
-        items = RetryingFeed(feed, watchdog.log, MAX_DEATHS * self.workers)
+        items = RetryingFeed(feed, watchdog, MAX_DEATHS * self.workers)
         try:
             with run_folder(_temporary_folder()) as scratch:
                 environment = _environment(os.environ, joins_cluster=self.address is not None)

@@ -2,11 +2,11 @@
 
 from collections import deque
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Generic
 
 from partialnas.search.executors import base
 from partialnas.search.executors.base import ItemT
+from partialnas.search.executors.watchdog import Watchdog
 from partialnas.space.errors import MachineError
 
 MAX_DEATHS = 3
@@ -33,14 +33,16 @@ class RetryingFeed(Generic[ItemT]):
 
     Args:
         feed: the feed.
-        log: log file of the workers, named in error messages.
+        watchdog: watchdog of the workers, which knows why some of them have ended.
         max_startup_failures: worker processes that may die in a row before they start an item.
             Such a death does not count against the item.
     """
 
-    def __init__(self, feed: base.Feed[ItemT], log: Path, max_startup_failures: int) -> None:
+    def __init__(
+        self, feed: base.Feed[ItemT], watchdog: Watchdog, max_startup_failures: int
+    ) -> None:
         self._feed = feed
-        self._log = log
+        self._watchdog = watchdog
         self._max_startup_failures = max_startup_failures
         self._startup_failures = 0
         self._active: dict[str, _Attempt[ItemT]] = {}
@@ -95,11 +97,12 @@ class RetryingFeed(Generic[ItemT]):
         if self._startup_failures >= self._max_startup_failures:
             raise MachineError(
                 f"{self._startup_failures} worker processes in a row died before they started a "
-                f"trial; see {self._log}"
+                f"trial; see {self._watchdog.log}"
             )
         if deaths < MAX_DEATHS:
             self._retries.append(_Attempt(attempt.item, deaths))
         else:
-            reason = f"worker process died {deaths} times"
+            fault = self._watchdog.death_reason(attempt.item)
+            reason = fault or f"worker process died {deaths} times"
             result = base.failed_result(attempt.item, reason, attempts=deaths)
             self._feed.tell(attempt.item, result)

@@ -1,4 +1,4 @@
-"""Hard time limit and log of a worker process."""
+"""End worker processes that hang or cannot use their device any more, and keep what they print."""
 
 import faulthandler
 import os
@@ -9,19 +9,21 @@ from pathlib import Path
 
 from partialnas.search.executors import base
 from partialnas.search.executors.base import ItemT
+from partialnas.space.errors import DeviceFaultError
 from partialnas.space.values import Value, digest
 
 
 @dataclass(frozen=True)
 class Watchdog:
-    """Run items in this process, and kill the process if an item hangs.
+    """Run items in this process, and end the process if an item hangs or its device fails.
 
-    A hung process cannot report itself. It leaves a hang file with the stacks of its threads, and
-    the process that retries the item finds the file and returns a `timeout`.
+    The process leaves a file. From a hang file, with the stacks of all threads, the process that
+    retries the item returns a `timeout`. From a fault file, the driver knows the reason if the item
+    fails after several deaths.
 
     Attributes:
         log: file for tracebacks and everything that the process prints.
-        marks: folder of the hang files; on a cluster, one that all nodes share.
+        marks: folder of these files; on a cluster, one that all nodes share.
         limit_s: seconds after which an item is considered hung; None disables the limit.
     """
 
@@ -31,6 +33,27 @@ class Watchdog:
 
     def run_item(self, work: base.ItemFunction[ItemT], item: ItemT) -> base.ItemResult:
         """Run an item; see `run_item` in `search.executors.base`."""
+        try:
+            return self._run_within_limit(work, item)
+        except DeviceFaultError as error:
+            base.append_log(self.log, f"{base.describe_item(item)}: {error.reason}")
+            self.marks.mkdir(exist_ok=True)
+            self._fault_file(item).write_text(error.reason, encoding="utf-8")
+            os._exit(1)
+
+    def death_reason(self, item: Value) -> str | None:
+        """Return the fault of a device that has ended a process of the item, or None."""
+        file = self._fault_file(item)
+        return file.read_text(encoding="utf-8") if file.exists() else None
+
+    def hang_file(self, item: Value) -> Path:
+        """Return the path of an item's hang file."""
+        return self.marks / digest(item.model_dump(mode="json"))
+
+    def _fault_file(self, item: Value) -> Path:
+        return self.hang_file(item).with_suffix(".fault")
+
+    def _run_within_limit(self, work: base.ItemFunction[ItemT], item: ItemT) -> base.ItemResult:
         if self.limit_s is None:
             return base.run_item(work, item, self.log)
         file = self.hang_file(item)
@@ -41,10 +64,6 @@ class Watchdog:
             return base.failed_result(item, reason, "timeout", attempts=0)
         with _time_limit(file, self.limit_s):
             return base.run_item(work, item, self.log)
-
-    def hang_file(self, item: Value) -> Path:
-        """Return the path of an item's hang file."""
-        return self.marks / digest(item.model_dump(mode="json"))
 
     def redirect_output(self) -> None:
         """Redirect the output of this process to the log, with a stack dump if it crashes."""

@@ -55,8 +55,9 @@ def serve(feed: Listed | Generations, folder: Path) -> None:
     ours, theirs = Pipe()
     log = folder / "workers.log"
     (folder / "ray.log").touch()
-    server = _Server(ours, RetryingFeed(feed, log, 3), log, folder / "ray.log")
-    thread = threading.Thread(target=_worker, args=(theirs, Watchdog(log, folder / "marks")))
+    watchdog = Watchdog(log, folder / "marks")
+    server = _Server(ours, RetryingFeed(feed, watchdog, 3), log, folder / "ray.log")
+    thread = threading.Thread(target=_worker, args=(theirs, watchdog))
     thread.start()
     try:
         server.run()
@@ -188,7 +189,8 @@ def test_the_loss_of_ray_is_a_failure_of_the_machine(
     ours, theirs = Pipe()
     log = tmp_path / "workers.log"
     (tmp_path / "ray.log").write_text("what Ray said last")
-    server = _Server(ours, RetryingFeed(Listed(["one"]), log, 3), log, tmp_path / "ray.log")
+    items = RetryingFeed(Listed(["one"]), Watchdog(log, tmp_path / "marks"), 3)
+    server = _Server(ours, items, log, tmp_path / "ray.log")
     if call:
         theirs.send(call)
     theirs.close()

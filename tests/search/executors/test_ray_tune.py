@@ -101,7 +101,6 @@ def test_nothing_is_left_behind(faults: tuple[Listed, Path]) -> None:
 
 
 @slow
-@pytest.mark.xfail(strict=True, reason="a fault of the device ends the run")
 def test_a_device_fault_costs_its_network_and_three_processes(tmp_path: Path) -> None:
     feed = Listed(["net0", "fault", "net1", "timing_fault", "net2"])
     RayTune(folder=tmp_path).run(feed, process_id_or_fault)

@@ -10,6 +10,7 @@ from partialnas.runs.records.job import Job
 from partialnas.runs.records.subject import TimmModel
 from partialnas.search.executors.base import END, WAIT, End, ItemResult, Wait, failed_result
 from partialnas.search.executors.retry import MAX_DEATHS, RetryingFeed
+from partialnas.search.executors.watchdog import Watchdog
 from partialnas.space.errors import MachineError
 
 TASK = Task(data="digits", resolution=8, channels=1, classes=10)
@@ -35,7 +36,7 @@ class Listed:
 
 
 def retrying(feed: Listed, max_startup_failures: int = 3) -> RetryingFeed[Job]:
-    return RetryingFeed(feed, Path("workers.log"), max_startup_failures)
+    return RetryingFeed(feed, Watchdog(Path("workers.log"), Path("marks")), max_startup_failures)
 
 
 def test_results_reach_the_feed_and_the_end_is_seen() -> None:
