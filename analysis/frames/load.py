@@ -81,7 +81,8 @@ def load(paths: Paths, *, stage: str | None = "", timing: str | None = None) -> 
 
     After these columns and the user's own metrics come the settings of each trial: `params_AXIS`
     for the axes of a space and the factors of a design, `task_*` and `recipe_*` (see
-    `load_settings`); a metric of such a name keeps it, and the setting is left out.
+    `load_settings`; a function gets only `recipe_epochs` and `recipe_threads`); a metric of such a
+    name keeps it, and the setting is left out.
 
     The frame is plain data. Functions that need objectives, limits or the reference point of the
     studies read them from the ledgers that the column `folder` names; `load_trials` returns the
@@ -165,7 +166,8 @@ def _settings(folders: Sequence[Path], frame: pd.DataFrame) -> pd.DataFrame:
     settings = pd.concat(parts)
     last = [*TASK_COLUMNS, *RECIPE_COLUMNS]
     params = [key for key in settings.columns if key not in last]
-    free = [key for key in (*params, *last) if key not in frame]
+    recorded = [key for key in last if key in settings]
+    free = [key for key in (*params, *recorded) if key not in frame]
     return settings[free]
 
 

@@ -7,7 +7,7 @@ from fractions import Fraction
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, NamedTuple, cast, get_args
+from typing import Any, NamedTuple, TypeVar, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,9 @@ TASK_COLUMNS = tuple(f"task_{name}" for name in Task.model_fields)
 RECIPE_COLUMNS = tuple(f"recipe_{name}" for name in Recipe.model_fields)
 """Columns of the recipe of a trial."""
 
+_FUNCTION_SETTINGS = ("epochs", "threads")
+"""Settings of the recipe that reach a user function in place of training."""
+
 _RECIPE, _RESOLUTION = "recipe.", "task.resolution"
 
 _BLOCK = 1000
@@ -36,6 +39,7 @@ _BLOCK = 1000
 Integers = npt.NDArray[np.int64]
 
 _Plain = Mapping[str, Any]
+T = TypeVar("T")
 
 
 def load_settings(folder: Path, trials: pd.DataFrame) -> pd.DataFrame:
@@ -43,7 +47,8 @@ def load_settings(folder: Path, trials: pd.DataFrame) -> pd.DataFrame:
 
     The columns are `params_AXIS` for each axis of which a value is recorded (see `axis_points`),
     then `TASK_COLUMNS` and `RECIPE_COLUMNS`, with the changes that condition, stage, arm and rung
-    of a trial make. `recipe_epochs` is the length of the trial itself.
+    of a trial make. `recipe_epochs` is the length of the trial itself. Columns of settings that a
+    user function in place of training does not get are left out.
 
     Args:
         folder: folder of the study.
@@ -69,7 +74,7 @@ def load_settings(folder: Path, trials: pd.DataFrame) -> pd.DataFrame:
     changes = [proposals.changes[place] for place in places.tolist()]
     contexts, rows = _distinct_rows(*stages, changes)
     settings = [_task_and_recipe(study, *context) for context in contexts]
-    fields = (Task.model_fields, Recipe.model_fields)
+    fields = Task.model_fields, used_settings(study.frozen, Recipe.model_fields)
     for which, (prefix, of_model) in enumerate(zip(("task_", "recipe_"), fields, strict=True)):
         for name, field in of_model.items():
             plain = [both[which].get(name) for both in settings]
@@ -104,6 +109,15 @@ def axis_names(study: RecordedStudy) -> set[str]:
     space = study.frozen.get("space") or {}
     factors = study.design.factors if study.design else ()
     return {*space.get("axes", ()), *(factor.name for factor in factors)}
+
+
+def used_settings(frozen: _Plain, recipe: Mapping[str, T]) -> dict[str, T]:
+    """Return the settings of a recipe that the trials of a recorded study use."""
+    return {
+        name: setting
+        for name, setting in recipe.items()
+        if name in _FUNCTION_SETTINGS or not frozen.get("trial")
+    }
 
 
 def setting_columns(frame: pd.DataFrame, axes: Collection[str]) -> list[str]:

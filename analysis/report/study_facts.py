@@ -8,6 +8,7 @@ import yaml
 
 from partialnas.analysis.formats.caption_sentences import hide_path
 from partialnas.analysis.formats.text_table import one_line
+from partialnas.analysis.frames.settings import used_settings
 from partialnas.runs.config.design import Design
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.rows import TRIAL_STATES, EnvironmentTrials
@@ -108,8 +109,10 @@ def format_date(stamp: str) -> str:
 
 
 def settings_yaml(frozen: Plain) -> str:
-    """Return a study's settings as YAML, without the paths of data sets."""
+    """Return a study's settings as YAML, without unused ones and paths of data sets."""
     shown = {key: value for key, value in frozen.items() if key not in _HIDDEN_KEYS}
+    if "recipe" in shown:
+        shown["recipe"] = used_settings(frozen, shown["recipe"])
     text: str = yaml.safe_dump(_without_paths(shown), sort_keys=False, allow_unicode=True, width=96)
     return text
 

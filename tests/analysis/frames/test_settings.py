@@ -203,7 +203,6 @@ def test_a_metric_with_the_name_of_a_setting_keeps_it(tmp_path: Path) -> None:
     assert frame.columns.is_unique
 
 
-@pytest.mark.xfail(strict=True, reason="defaults are shown")
 def test_settings_of_training_that_a_function_does_not_get_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "short_one.py").write_text(
         "def score(architecture, seed, epochs):\n    return {'val_nll': 1.0}\n"
