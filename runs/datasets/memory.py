@@ -65,6 +65,7 @@ def _sizes(task: Task, images: int) -> str:
 
 
 def format_bytes(size: int) -> str:
-    """Return a size in GiB or, below one, in MiB: `4 GiB`, `3.7 MiB`."""
-    unit, name = (2**30, "GiB") if size >= 2**30 else (2**20, "MiB")
+    """Return a size in the largest of KiB, MiB and GiB that it reaches: `4 GiB`, `3.7 MiB`."""
+    units = (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")
+    unit, name = next((unit for unit in units if size >= unit[0]), units[-1])
     return f"{size / unit:,.1f}".removesuffix(".0") + f" {name}"

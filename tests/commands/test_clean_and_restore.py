@@ -94,7 +94,8 @@ def test_clean_removes_what_nothing_needs_and_no_other_file(
     before = (study / "ledger.sqlite").read_bytes()
     assert run_cli("clean", study) == 0
     output = capsys.readouterr().out
-    assert f"nor of an arm: {len(dominated)}, 0.0 MB" in output
+    kibibytes = f"{1000 * len(dominated) / 1024:.1f}"
+    assert f"nor of an arm: {len(dominated)}, {kibibytes} KiB" in output
     assert "nothing was removed, --yes removes these files" in output
     assert remaining(study) == kept | removed
     assert run_cli("clean", study, "--yes") == 0

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from partialnas.analysis.report.report import write_report
 from partialnas.commands.terminal import make_console, print_lines
+from partialnas.runs.datasets.memory import format_bytes
 from partialnas.runs.ledger.file import LEDGER_FILE
 
 _PAUSE_FACTOR = 3
@@ -28,7 +29,7 @@ def write_page(folder: Path, output: Path | None, *, watch: bool, every: int) ->
         print_lines(console, f"{message}; stop with Ctrl-C")
         _watch(folder, path, every)
     write_report(folder, path)
-    print_lines(console, f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    print_lines(console, f"wrote {path} ({format_bytes(path.stat().st_size)})")
 
 
 def _watch(folder: Path, path: Path, every: int) -> None:

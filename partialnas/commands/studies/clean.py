@@ -18,6 +18,7 @@ from partialnas.analysis.frames.load import load_trials
 from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.pareto.front import front
 from partialnas.commands.terminal import make_console, print_lines
+from partialnas.runs.datasets.memory import format_bytes
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.rows import FINAL_STATES
 from partialnas.runs.system.files import (
@@ -64,8 +65,8 @@ def clean(folder: Path, *, remove: bool) -> None:
             _remove(path for group in groups for path in group.paths)
     finally:
         unlock_study(lock)
-    lines = [f"{g.label}: {len(g.paths)}, {_megabytes(g.size)}" for g in groups if g.paths]
-    total = _megabytes(sum(group.size for group in groups))
+    lines = [f"{g.label}: {len(g.paths)}, {format_bytes(g.size)}" for g in groups if g.paths]
+    total = format_bytes(sum(group.size for group in groups))
     if not lines:
         last = f"{folder}: nothing to remove"
     elif remove:
@@ -166,7 +167,3 @@ def _remove(paths: Iterable[Path]) -> None:
                 path.unlink(missing_ok=True)
         except OSError as error:
             raise MachineError(f"cannot remove {path}: {error.strerror}") from error
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"

@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
     ("resolution", "free", "error", "message"),
     [
         (4096, 2**40, UserError, r"40 images at 4096 x 4096 pixels take 1\.9 GiB.*at most 1 GiB"),
-        (64, 40 * 3 * 64**2 - 1, MachineError, r"40 images at 64 x 64 .* only 0\.5 MiB .* free"),
+        (64, 40 * 3 * 64**2 - 1, MachineError, r"40 images at 64 x 64 .* only 480 KiB .* free"),
     ],
 )
 def test_a_study_is_refused_before_an_image_is_decoded(
