@@ -31,7 +31,7 @@ from partialnas.space.arch.plan import Plan
 from partialnas.space.arch.presets import preset
 
 TASK = Task(data="random", resolution=32, channels=3, classes=10)
-STEPS, BATCH_SIZE, EPOCHS = 4, 4, 10
+STEPS, BATCH_SIZE, EPOCHS = 3, 4, 10
 """Steps of an epoch, images of a step, and epochs of the schedule."""
 
 SMALL: dict[str, Any] = {"stem_stride": 2, "width": 16, "depths": (1, 1, 2, 1), "head_width": 256}
@@ -59,8 +59,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "cutmix": {"cutmix": 1.0},
     "flip": {"flip": True},
     "drop_path": {"drop_path": 0.1},
-    "dropout": {"dropout": 0.2},
-    "no dropout": {"dropout": 0.0},
+    "dropout": {"dropout": 0.0},
     "bfloat16": {"precision": "bfloat16"},
     "float16": {"precision": "float16"},
     **{name: {"optimizer": name} for name in ("sgd", "nadamw", "lamb", "lion")},
@@ -104,23 +103,31 @@ def random_splits() -> Splits:
     return Splits(*arrays, mean=np.full(3, 0.5, np.float32), std=np.full(3, 0.3, np.float32))
 
 
+def start_training(network: str, settings: Mapping[str, Any], device: str) -> Training:
+    """Return a training of a network with random images at its start.
+
+    Args:
+        network: name of a network; see `make_subject`.
+        settings: settings of the recipe that are not the defaults.
+        device: `cpu`, `cuda`, or `sim` in a process with the simulated device.
+    """
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    recipe = Recipe.model_validate({"batch_size": BATCH_SIZE, **settings})
+    splits = DeviceSplits.from_splits(random_splits(), recipe, torch.device(device))
+    module = build_network(make_subject(network), TASK, recipe)
+    return Training(module, recipe, EPOCHS, 0, splits)
+
+
 def count_step(network: str, settings: Mapping[str, Any]) -> Step:
     """Train a network for an epoch on the simulated device, and return what a step gives to it.
 
     A step ends with the update of the weights. The first one also makes the state of the optimizer
     and does not count. The losses, which are checked every 50 steps, are not checked in between.
-
-    Args:
-        network: name of a network; see `make_subject`.
-        settings: settings of the recipe that are not the defaults.
+    See `start_training`.
     """
     device = simulated_device()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    recipe = Recipe.model_validate({"batch_size": BATCH_SIZE, **settings})
-    splits = DeviceSplits.from_splits(random_splits(), recipe, torch.device(SIM))
-    module = build_network(make_subject(network), TASK, recipe)
-    training = Training(module, recipe, EPOCHS, 0, splits)
+    training = start_training(network, settings, SIM)
     steps: list[Counts] = []
 
     def end_step(*_: object) -> None:
@@ -134,6 +141,18 @@ def count_step(network: str, settings: Mapping[str, Any]) -> Step:
         reduce(or_, (step.copies for step in steps[1:])),
         reduce(or_, (step.waits for step in steps[1:])),
     )
+
+
+def losses(network: str, settings: Mapping[str, Any], device: str) -> list[float]:
+    """Train a network for two epochs with a pause in between, and return their training losses.
+
+    See `start_training`.
+    """
+    first, second = (start_training(network, settings, device) for _ in range(2))
+    first.run_epoch()
+    second.load_state_dict(first.state_dict())
+    second.run_epoch()
+    return [row["train_nll"] for row in second.curve]
 
 
 def main() -> None:

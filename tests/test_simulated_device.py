@@ -26,6 +26,7 @@ def process() -> Iterator[ProcessPoolExecutor]:
         ("x.to(torch.float16)", 1, 0, 0),
         ("torch.nn.functional.linear(x, x)", 1, 0, 0),
         ("torch._foreach_mul_([x, x], 2.0)", 1, 0, 0),
+        ("torch._foreach_mul_([x, x, torch.ones(1)], 2.0)", 3, 0, 0),
         ("torch.ones(3).to('sim')", 0, 1, 0),
         ("torch.tensor([1.0, 2.0], device='sim')", 0, 1, 0),
         ("x.copy_(torch.ones(2, 3))", 0, 1, 0),

@@ -131,15 +131,18 @@ class SimulatedDevice(TorchDispatchMode):
         if name in _TRANSFERS and (host or not on_device):
             (counts.copies if on_device else counts.waits)[f"{name} at {_place()}"] += 1
             return
+        launches = 1
         if name in _INDEXING:
             counts.copies.update(f"{name} at {_place()}" for _ in host)
+        elif name.startswith("_foreach_"):
+            launches = len(args[0]) if host else 1  # a GPU takes mixed lists tensor by tensor
         elif any(tensor.dim() for tensor in host):
             raise RuntimeError(f"{name}: tensors are on {SIM} and on the CPU, at {_place()}")
         if name in _WAITING or (name in _INDEXING and _has_mask(args[1])):
             counts.waits[f"{name} at {_place()}"] += 1
         allocates = name.startswith(("empty", "new_empty"))
         if not (func.is_view or allocates or name in _IDLE):
-            counts.launches[name] += 1
+            counts.launches[name] += launches
 
 
 def _raw(tree: Any) -> Any:
