@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from partialnas.runs.config.recipe import Recipe
+from partialnas.runs.config.recipe import RECIPES, Recipe
 from partialnas.runs.datasets.augment import epoch_shape
 from partialnas.runs.datasets.loaders import Splits, subset
 from partialnas.search.check.time_estimate import LoadSplits
@@ -12,6 +12,9 @@ from partialnas.search.study.fidelity import Condition
 
 MIN_STEPS = 20
 """Steps of a training below which the warm-up takes most of it, and networks hardly learn."""
+
+_GPU_IMAGES = 20_000
+"""Training images from which batches of the recipe `gpu` leave enough steps."""
 
 
 class _Steps(NamedTuple):
@@ -82,6 +85,24 @@ def step_lines(resolved: ResolvedStudy, load: LoadSplits) -> Iterator[str]:
             yield f"steps{f' {label}' * bool(label)}: {steps.text()}"
             for note in steps.notes():
                 yield f"note: {f'{label}: ' * bool(label)}{note}"
+
+
+def gpu_recipe_note(recipe: Recipe, device: str, images: int) -> Iterator[str]:
+    """Yield that the recipe `gpu` suits a device better, if it does.
+
+    Args:
+        recipe: recipe of the study.
+        device: device of the trials, such as `cuda`.
+        images: training images.
+    """
+    gpu = RECIPES["gpu"]
+    is_small = recipe.precision == "float32" and recipe.batch_size < gpu.batch_size
+    if device.startswith("cuda") and is_small and images >= _GPU_IMAGES:
+        yield (
+            f"trials run on a GPU in float32 with batches of {recipe.batch_size} images, which "
+            f"leave it idle most of the time; recipe: {{use: gpu}} trains in {gpu.precision} with "
+            f"batches of {gpu.batch_size}"
+        )
 
 
 def _arms_by_steps(

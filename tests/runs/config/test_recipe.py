@@ -20,6 +20,13 @@ def test_standard_trains_longer() -> None:
     assert RECIPES["standard"].epochs > RECIPES["short"].epochs
 
 
+def test_gpu_is_short_for_larger_batches() -> None:
+    kept = {name: getattr(RECIPES["short"], name) for name in ("optimizer", "lr", "weight_decay")}
+    assert {name: getattr(RECIPES["gpu"], name) for name in kept} == kept
+    assert RECIPES["short"].precision == "float32"
+    assert (RECIPES["gpu"].precision, RECIPES["gpu"].batch_size) == ("bfloat16", 512)
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [

@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from partialnas.runs.config.recipe import Recipe
+from partialnas.runs.config.recipe import RECIPES, Recipe
 from partialnas.runs.datasets.augment import DeviceSplit
 from partialnas.runs.datasets.loaders import Splits
 from partialnas.runs.datasets.task import resolve_task
@@ -126,6 +127,21 @@ def test_threads_and_random_state_are_restored(context: Context) -> None:
         assert torch.equal(torch.get_rng_state(), state)
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_the_recipe_for_gpus_learns_and_resumes_on_a_cpu(
+    optimizer: str, context: Context, tmp_path: Path
+) -> None:
+    changes = {"batch_size": 16, "optimizer": optimizer, "keep_weights": "none"}
+    recipe = Recipe.model_validate(RECIPES["gpu"].model_dump() | changes)
+    requested = job().model_copy(update={"recipe": recipe, "fidelity": 4})
+    (whole,) = run_job(requested, replace(context, folder=tmp_path / "whole"))
+    assert whole.state == "done", whole.reason
+    assert whole.metrics["val_nll"] < 0.8 * math.log(10)  # of guessing
+    interrupted(context, requested)
+    (resumed,) = run_job(requested, context)
+    assert timeless(resumed) == timeless(whole)
 
 
 def test_kernels_are_deterministic_if_the_recipe_says_so(

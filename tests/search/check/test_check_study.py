@@ -14,10 +14,11 @@ from timm.models import _registry
 from torch import Tensor, nn
 
 import partialnas
-from partialnas.runs.config.recipe import Recipe
+from partialnas.runs.config.recipe import RECIPES, Recipe
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.records.subject import TimmModel
 from partialnas.runs.training.build import build_network, check_trainable, subject_cost
+from partialnas.search.check.training_steps import gpu_recipe_note
 from partialnas.space.errors import UserError
 
 STUDY: dict[str, Any] = {
@@ -235,3 +236,21 @@ def test_steps_are_reported_for_each_recipe_of_a_study() -> None:
     ]
     notes = [line for line in lines if line.startswith("note: ") and "19 steps" in line]
     assert len(notes) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "device", "images", "recommends"),
+    [
+        ({}, "cuda", 45_000, True),
+        ({}, "cpu", 45_000, False),
+        ({}, "cuda", 3_500, False),
+        ({"precision": "bfloat16"}, "cuda", 45_000, False),
+        ({"batch_size": 1024}, "cuda", 45_000, False),
+    ],
+)
+def test_trials_on_a_gpu_have_a_recipe_of_their_own(
+    settings: dict[str, Any], device: str, images: int, recommends: bool
+) -> None:
+    notes = [*gpu_recipe_note(Recipe.model_validate(settings), device, images)]
+    assert ["recipe: {use: gpu}" in note for note in notes] == [True] * recommends
+    assert [*gpu_recipe_note(RECIPES["gpu"], device, images)] == []
