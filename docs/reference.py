@@ -28,7 +28,11 @@ from partialnas.search.study.study import Study
 from partialnas.search.study.study_fields import LIMITED, OBJECTIVES
 from partialnas.space.arch.plan import BlockSettings, Plan
 from partialnas.space.arch.ratio import LearnedRatio
-from partialnas.space.axes.descriptions import AXIS_DESCRIPTIONS
+from partialnas.space.axes.descriptions import (
+    AXIS_DESCRIPTIONS,
+    DEFAULT_OPERATION_LIST,
+    OPERATION_DESCRIPTIONS,
+)
 from partialnas.space.axes.levels import granularities
 from partialnas.space.axes.spec import AxisSpec, SpaceSpec
 from partialnas.space.cost.constraints import Bounds, Constraints
@@ -113,6 +117,26 @@ inactive: samplers do not choose it, and networks that differ in it only are the
 This page is generated from the code by `make reference`.
 """
 
+_PARTS = """## Parts and operations
+
+A block splits its channels into `parts`, in the order of the channels. Each part goes through its
+operation, the results are put together in the same order, and an MLP then mixes all channels. With
+the default `operations` ({default}),
+`base: {{parts: 3, ratio: [1/4, 1/2], attention: channel}}` is in a stage of 32 channels:
+
+| part | channels | share | operation |
+|---|---|---|---|
+| 1 | 1 to 8 | 1/4 | `conv` |
+| 2 | 9 to 24 | 1/2 | `attention`, which is `channel` here |
+| 3 | 25 to 32 | the rest | `pool` |
+
+| operation | what it does to the channels of its part |
+|---|---|
+{rows}
+
+[Plug-ins](../plugins.md) add operations.
+"""
+
 _QUANTITIES_INTRO = """# Quantities
 
 The columns of tables, and the names that `objectives`, `limits`, `space.constraints` and the
@@ -147,7 +171,9 @@ def axes_page() -> str:
         f"| {', '.join(granularities(name))} | {axis.effect} |"
         for name, axis in AXIS_DESCRIPTIONS.items()
     ]
-    return "\n".join([_AXES_INTRO, head, *rows, "", *map(_axis, AXIS_DESCRIPTIONS)])
+    operations = [f"| `{name}` | {text} |" for name, text in OPERATION_DESCRIPTIONS.items()]
+    parts = _PARTS.format(default=DEFAULT_OPERATION_LIST, rows="\n".join(operations))
+    return "\n".join([_AXES_INTRO, head, *rows, "", parts, *map(_axis, AXIS_DESCRIPTIONS)])
 
 
 def _axis(name: str) -> str:

@@ -13,12 +13,13 @@ from typing import Any, get_args
 
 import pytest
 import yaml
-from forked import run_code, run_verb
+from forked import BRIEF, run_code, run_verb
 
 from partialnas.analysis import load
 from partialnas.search.study.study import Study
 from partialnas.search.study.study_file import load_study
 from partialnas.space.arch.input_spec import InputSpec
+from partialnas.space.arch.operation_registry import listed_operation_names
 from partialnas.space.arch.parts import MAX_PARTS
 from partialnas.space.arch.plan import Plan
 from partialnas.space.axes.descriptions import AXIS_DESCRIPTIONS
@@ -165,6 +166,20 @@ def test_the_axes_page_describes_every_axis_by_an_example_that_is_valid(
     SpaceSpec.model_validate(yaml.safe_load(intro[1])["space"])
 
 
+def test_the_parts_of_the_axes_page_are_those_that_are_built(reference: ModuleType) -> None:
+    """The example is built as its table says; every operation of a list is described."""
+    page = reference.axes_page()
+    section = page.split("## Parts and operations")[1].split("\n## ")[0]
+    settings = yaml.safe_load(re.findall(r"`(base: .*?)` ", section)[0])["base"]
+    architecture = Plan.model_validate({"width": 32, **settings}).architecture()
+    rows = re.findall(r"^\| \d \| (\d+) to (\d+) \| .*`(\w+)`.* \|$", section, re.MULTILINE)
+    stated = [(name, int(last) - int(first) + 1) for first, last, name in rows]
+    built = [(part.op, part.channels) for part in architecture.realized[0][0].parts]
+    assert built == stated
+    described = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+    assert described == list(listed_operation_names())
+
+
 def test_axes_have_no_effect_where_their_page_says_so() -> None:
     """Compare the stated number of parts with networks that differ in the axis only."""
     stated = re.compile(r"blocks with (\w+) or more parts")
@@ -234,8 +249,7 @@ def test_every_command_of_the_tutorial_runs_in_order(tmp_path: Path) -> None:
         program, *arguments = shlex.split(line)
         assert program == "partialnas"
         if arguments[0] == "run":
-            arguments += ["--quick", "--out", "results/quickstart"]
-            arguments += ["--set", "recipe.data_share=1/10"]
+            arguments += BRIEF
         result = run_verb(arguments, tmp_path)
         assert result.returncode == 0, f"{line}\n{result.stderr}"
     for code in blocks("python"):
