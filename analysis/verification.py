@@ -112,7 +112,7 @@ def _order_folders(path: Path, stamp: Stamp, folders: Sequence[Path]) -> list[Pa
     if sorted(given) != sorted(wanted):
         raise UserError(
             f"{path}: was made from {_describe_studies(stamp.studies)}, but "
-            f"{_describe_studies(studies)} was given; name the file's own ledger with --against"
+            f"{_describe_studies(studies)} was given; give the ledger that it was made from"
         )
     for folder in folders:
         with Ledger.open(folder) as ledger:

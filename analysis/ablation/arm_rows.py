@@ -98,7 +98,7 @@ def _require_one_condition(folder: Path, frame: pd.DataFrame) -> None:
         names = ", ".join(frame["condition"].unique())
         raise UserError(
             f"{folder} has several conditions, which cannot share a table: choose one of {names} "
-            "with --condition"
+            "as the condition"
         )
 
 

@@ -61,7 +61,7 @@ def _require_factorial(result: Effects) -> Design:
     if design is None or result.factorial is None or len(design.factors) < 2:
         raise UserError(
             "no interactions to draw: they need a factorial or fractional design with two factors "
-            "or more; use --kind effect"
+            "or more; draw the kind effect"
         )
     return design
 
@@ -73,14 +73,14 @@ def _pairs(design: Design, factors: Sequence[str] | None) -> list[tuple[str, str
         if unknown or len(set(factors)) != 2:
             raise UserError(
                 f"factors {', '.join(factors)}: expected two of {', '.join(names)}, such as "
-                f"--factors {names[0]},{names[1]}"
+                f"{names[0]} and {names[1]}"
             )
         return [(factors[0], factors[1])]
     pairs = [*itertools.combinations(names, 2)]
     if len(pairs) > _MAX_PANELS:
         raise UserError(
             f"{len(pairs)} pairs of factors are too many for one figure; choose two of "
-            f"{', '.join(names)} with --factors"
+            f"{', '.join(names)} as the factors"
         )
     return pairs
 

@@ -33,7 +33,7 @@ def ladder_points(result: Effects) -> pd.DataFrame:
     """
     if result.steps is None:
         raise UserError(
-            "not a ladder: the arms of this study do not build on each other; use --kind effect"
+            "not a ladder: the arms of this study do not build on each other; draw the kind effect"
         )
     steps = {step.arm: step for step in result.steps.contrasts}
     rows: list[dict[str, object]] = []

@@ -55,7 +55,7 @@ def choose_sample(
     whole = whole.under(condition or None)
     if whole.frame["condition"].nunique() > 1:
         names = ", ".join(whole.frame["condition"].unique())
-        raise UserError(f"{folder}: several conditions; choose one of {names} with --condition")
+        raise UserError(f"{folder}: several conditions; choose one of {names} as the condition")
     trials = whole.where(~whole.frame["baseline"] & ~_has_other_epochs(whole.frame))
     frame = trials.frame
     quantity = trials.quantity(metric or trials.deciding_quantity)

@@ -68,7 +68,7 @@ def cost_figure_spec(folders: Sequence[Path], request: FigureRequest) -> FigureS
     trials = load_requested_trials(folders, request)
     chosen = _shown_trials(trials, request)
     if chosen.empty:
-        raise UserError("nothing to draw: the front is empty; name trials with --trials 1,7")
+        raise UserError("nothing to draw: the front is empty; choose trials by their numbers")
     chosen = chosen.assign(label=network_labels(chosen))
     crossed = _excluded(trials, chosen)
     studies = chosen.groupby("folder", sort=False)

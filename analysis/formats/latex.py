@@ -35,7 +35,7 @@ def to_latex(sheet: TextTable) -> str:
     width = estimated_width(sheet)
     environment = "table*" if width > _COLUMN_WIDTH else "table"
     label = re.sub(r"[^A-Za-z0-9]+", "-", sheet.label or sheet.name).strip("-") or "table"
-    hint = r"; wider than a page at 10 points: choose \small or fewer columns (--columns)"
+    hint = r"; wider than a page at 10 points: choose \small or fewer columns"
     return "\n".join(
         (
             r"% needs \usepackage{booktabs}" + (hint if width > WIDE_PAGE else ""),

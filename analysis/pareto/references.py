@@ -14,7 +14,7 @@ import pandas as pd
 from partialnas.analysis.frames.load import TRIAL_COLUMNS, cast_columns
 from partialnas.runs.config.quantities import Quantity
 from partialnas.space.errors import UserError
-from partialnas.space.validation import suggest
+from partialnas.space.validation import quote, suggest
 
 _DATA = "ImageNet-1K"
 _TIMM = {
@@ -60,7 +60,7 @@ def load_reference_families(
     if not families and timm_rows:
         names = sorted({re.split(r"[_\d.]", name)[0] for name in timm_rows})
         few = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
-        raise UserError(f"--timm-results: choose the families to show with --family, such as {few}")
+        raise UserError(f"results files of timm: choose the families to show, such as {few}")
     table = pd.DataFrame(rows, columns=[*TRIAL_COLUMNS, "family", "source"])
     return cast_columns(table)
 
@@ -95,7 +95,7 @@ def _family(family: str, timm_rows: Mapping[str, Mapping[str, Any]]) -> list[dic
     if not published and not named:
         hint = suggest(family, (row["family"] for row in _published()))
         more = "; or give the prefix of a model in timm's files" if timm_rows else ""
-        raise UserError(f"--family {family}: unknown; {hint}{more}")
+        raise UserError(f"unknown family {quote(family)}; {hint}{more}")
     measured = any("throughput_img_s" in row for row in timm_rows.values())
     rows = []
     for name in dict.fromkeys([*published, *named]):

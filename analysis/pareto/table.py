@@ -201,8 +201,8 @@ def require_one_condition(frame: pd.DataFrame, reason: str = "") -> None:
         if trials["condition"].nunique() > 1:
             names = ", ".join(trials["condition"].unique())
             raise UserError(
-                f"{folder} was run under several conditions{reason}: choose one of {names} with "
-                "--condition"
+                f"{folder} was run under several conditions{reason}: choose one of {names} as "
+                "the condition"
             )
 
 

@@ -133,8 +133,8 @@ def _require_positive(finite: Floats, values: Floats, quantity: Quantity) -> Flo
     centers = values[:, 0] if values.ndim > 1 else values
     if (centers[np.isfinite(centers)] <= _SMALLEST).any():
         raise UserError(
-            f"{quantity.key}: a logarithmic axis cannot show values of zero or less; remove this "
-            "axis from --log"
+            f"{quantity.key}: a logarithmic axis cannot show values of zero or less; make this "
+            "axis linear"
         )
     return finite[finite > _SMALLEST]
 

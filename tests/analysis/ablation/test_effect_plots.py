@@ -260,7 +260,7 @@ def test_interaction_plot_shows_the_means_of_pairs_of_levels(grid: Effects) -> N
 
 @pytest.mark.parametrize(
     ("factors", "message"),
-    [(["ratio"], "expected two of"), (["a", "ratio"], "such as --factors parts,attention")],
+    [(["ratio"], "expected two of"), (["a", "ratio"], "such as parts and attention")],
 )
 def test_an_interaction_needs_two_factors_of_the_design(
     grid: Effects, factors: list[str], message: str

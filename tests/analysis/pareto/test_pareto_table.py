@@ -76,7 +76,7 @@ def test_baselines_of_one_family_are_grouped(frames: Frames) -> None:
 def test_conditions_share_no_front(frames: Frames) -> None:
     frame = frames(architectures=4)
     frame["condition"] = ["small", "large"] * 4
-    with pytest.raises(UserError, match="choose one of small, large with --condition"):
+    with pytest.raises(UserError, match="choose one of small, large as the condition"):
         pareto_table(frame, "throughput_img_s", "val_nll")
     one = frame[frame["condition"].eq("large")]
     assert set(pareto_table(one, "throughput_img_s", "val_nll")["condition"]) == {"large"}

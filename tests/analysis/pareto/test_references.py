@@ -72,7 +72,7 @@ def test_impossible_family_requests_are_errors(tmp_path: Path, frames: Frames) -
     timm.write_text("model,top1\nresnet18,71.5\n")
     calls: list[tuple[str, Callable[[], object]]] = [
         (
-            "unknown; choose partialnet or fasternet",
+            "unknown family 'nothing'; choose partialnet or fasternet",
             lambda: load_reference_families(["nothing"]),
         ),
         ("not a results file of timm", lambda: load_reference_families(["resnet"], [wrong])),

@@ -111,7 +111,7 @@ def test_an_audit_can_be_limited_to_a_condition(tmp_path: Path) -> None:
     conditions = {"short": {}, "long": {"recipe.epochs": 6}}
     none: dict[str, Any] = {"space": None, "search": None, "budget": {}}
     folder = run_search(tmp_path / "study", arms=arms, conditions=conditions, **none)
-    with pytest.raises(UserError, match="choose one of short, long with --condition"):
+    with pytest.raises(UserError, match="choose one of short, long as the condition"):
         run_audit(folder)
     assert run_audit(folder, condition="long", length="2x", seeds=1) == "audit"
     assert run_audit(folder, condition="short", length="12", seeds=1) == "audit-2"
