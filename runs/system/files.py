@@ -25,8 +25,8 @@ def write_file(path: Path, content: bytes | str, *, is_resumable: bool = False) 
     Args:
         path: path of the file.
         content: its content; text is written in UTF-8.
-        is_resumable: whether a study that is running needs it, so that the error says that its
-            finished trials are kept.
+        is_resumable: whether a running study writes the file; the error then adds that finished
+            trials are kept and how to continue.
 
     Raises:
         MachineError: the folder cannot be created or written, or the disk is full.
@@ -48,11 +48,11 @@ def write_file(path: Path, content: bytes | str, *, is_resumable: bool = False) 
 
 
 def write_new_files(texts: Mapping[Path, str]) -> None:
-    """Write files that must not exist yet: all of them, or none.
+    """Write new files; write none of them if one exists already.
 
     Raises:
-        UserError: One exists, or its path cannot be one of a file.
-        MachineError: See `write_file`.
+        UserError: a path exists, or is not usable for a file (see `check_output_path`).
+        MachineError: a file cannot be written (see `write_file`).
     """
     for path in texts:
         check_new_path(path)
@@ -61,10 +61,11 @@ def write_new_files(texts: Mapping[Path, str]) -> None:
 
 
 def check_new_path(path: Path) -> None:
-    """Check that a file can be written to a path where there is none yet.
+    """Check that a new file can be written to a path.
 
     Raises:
-        UserError: It exists, or see `check_output_path`.
+        UserError: the path exists, or is not usable for a file (see `check_output_path`).
+        MachineError: its folder is not writable.
     """
     check_output_path(path)
     if path.exists() or path.is_symlink():
@@ -96,14 +97,14 @@ def check_output_path(path: Path) -> None:
 
 
 def blocking_file(path: Path) -> Path | None:
-    """Return the file that stands in the place of a parent folder, or None if there is none."""
-    with suppress(OSError):  # inaccessible paths are reported when they are written
+    """Return the nearest parent of a path that is a file instead of a folder, or None."""
+    with suppress(OSError):  # inaccessible paths are reported when the file is written
         return next((parent for parent in path.parents if parent.is_file()), None)
     return None
 
 
 class TrialWeights(NamedTuple):
-    """File of a trial's final weights, and what identifies its content.
+    """A file with the final weights of a trial, and the values that identify the trial.
 
     Attributes:
         path: path of the file.
@@ -119,7 +120,7 @@ class TrialWeights(NamedTuple):
 
 
 def temporary_path(path: Path) -> Path:
-    """Return the temporary path of a file while it is written."""
+    """Return the path under which a file is written before it is renamed."""
     return path.with_name(f".{path.name}.part")
 
 
@@ -129,15 +130,15 @@ def checkpoint_path(folder: Path, key: str) -> Path:
 
 
 def trunk_path(folder: Path, key: str) -> Path:
-    """Return the path of the checkpoint that training runs of different lengths share.
+    """Return the path of the checkpoint from which longer trainings of a network continue.
 
-    That of a user function is a folder.
+    For a user function it is a folder.
     """
     return folder / "checkpoints" / f"{key}.trunk"
 
 
 def function_folder(folder: Path, key: str) -> Path:
-    """Return the folder of an unfinished trial of a user function."""
+    """Return the checkpoint folder of an unfinished trial of a user function."""
     return folder / "checkpoints" / f"{key}.function"
 
 

@@ -1,9 +1,9 @@
-"""Stop on signals, without losing finished trials, and with the documented exit codes.
+"""Handle the signals that stop a run; finished trials are kept.
 
-The first Ctrl-C during a run starts no new trial and waits for the running ones; the second stops
-at once. SIGTERM and SIGUSR1, which batch systems send before they kill a job, and SIGHUP, which a
-closed terminal sends, stop at once, too. Interrupted trials continue from their checkpoints when
-the study is run again.
+After the first Ctrl-C, no new trial is started and the running ones finish; the second Ctrl-C stops
+the run immediately. So do SIGTERM and SIGUSR1, which batch systems send before they kill a job, and
+SIGHUP, which is sent when a terminal is closed. Interrupted trials continue from their checkpoints
+when the study is run again.
 """
 
 import os
@@ -27,13 +27,16 @@ _STOP_MESSAGE = (
 )
 
 _received: list[list[signal.Signals]] = []
-"""Signals that the command line has received; empty where partialnas is used as a library."""
+"""Received signals, one list for each active `raise_on_signals`; empty outside the command line."""
 
 Handler = Callable[[int, FrameType | None], None]
 
 
 class Terminated(KeyboardInterrupt):
-    """Raised when another signal than Ctrl-C ends a run; what lets Ctrl-C pass lets it pass."""
+    """Raised when a signal other than SIGINT ends a run.
+
+    It is a KeyboardInterrupt, so that code that does not catch Ctrl-C does not catch it either.
+    """
 
     def __init__(self, number: signal.Signals) -> None:
         super().__init__(number.name)
@@ -41,14 +44,14 @@ class Terminated(KeyboardInterrupt):
 
 
 def stop_message(number: signal.Signals) -> str:
-    """Return what the user is told after a signal has ended the command line."""
+    """Return the message that is printed when a signal ends the command line."""
     if number == signal.SIGINT:
         return "interrupted; finished trials are kept"
     return f"ended by {number.name}; finished trials are kept; run the same command again to resume"
 
 
 def exit_on_signals() -> None:
-    """End this process at once on a signal, before there is anything to clean up."""
+    """Exit immediately on a signal; for the time before anything needs cleaning up."""
 
     def end(number: int, _frame: FrameType | None) -> None:
         _end_process(signal.Signals(number))
@@ -60,11 +63,12 @@ def exit_on_signals() -> None:
 def raise_on_signals() -> Iterator[list[signal.Signals]]:
     """Raise KeyboardInterrupt on Ctrl-C and `Terminated` on other signals, within the context.
 
-    The process ends at once on a second signal, in case a library has swallowed the exception, and
-    during an import: extension modules abort the process on an exception.
+    The process exits immediately on a second signal, because a library may have suppressed the
+    first exception, and on a signal during an import, because extension modules abort the process
+    if an exception is raised there.
 
     Yields:
-        The signals received from here on, also by `handle_signals`.
+        A list to which received signals are added, also those that `handle_signals` handles.
     """
     received: list[signal.Signals] = []
 
@@ -84,14 +88,14 @@ def raise_on_signals() -> Iterator[list[signal.Signals]]:
 
 
 def release_signals() -> None:
-    """Leave signals to the kernel: the exit code is decided."""
+    """Restore the default handling of signals, after the exit code is determined."""
     _install(signal.SIG_DFL)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # would requeue a job that has ended
 
 
 class StopRequest:
-    """Whether and how a run has been asked to stop.
+    """A request to stop a run.
 
     Attributes:
         requested: whether Ctrl-C was pressed.
@@ -105,7 +109,7 @@ class StopRequest:
         self.changed = threading.Event()
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """Handle a signal: ask for a stop on the first Ctrl-C, raise otherwise."""
+        """Handle a signal: set `requested` on the first Ctrl-C, raise otherwise."""
         received = signal.Signals(number)
         if _received:
             _received[-1].append(received)
@@ -114,20 +118,20 @@ class StopRequest:
             self.changed.set()
             return
         self.number = received
-        _raise(received, frame if _received else None)  # a notebook's kernel goes on
+        _raise(received, frame if _received else None)  # the kernel of a notebook continues
 
     def check(self) -> None:
-        """Raise again if a library or a trial's code has swallowed the exception."""
+        """Raise the exception again if a library or a trial's code has suppressed it."""
         if self.number is not None:
             _raise(self.number)
 
 
 @contextmanager
 def handle_signals(notify: Callable[[str], None]) -> Iterator[StopRequest]:
-    """Handle signals of a run for the duration of the context, in the main thread only.
+    """Handle the signals of a run within the context; outside the main thread, do nothing.
 
     Args:
-        notify: shows the user one line. It is called from another thread, because a signal may
+        notify: shows one line to the user. It is called from another thread, because a signal may
             arrive while the main thread is writing.
 
     Raises:
@@ -138,7 +142,7 @@ def handle_signals(notify: Callable[[str], None]) -> Iterator[StopRequest]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    if _received and _received[-1]:  # a library has swallowed the exception
+    if _received and _received[-1]:  # a library has suppressed the exception
         _raise(_received[-1][-1])
     notifier = threading.Thread(target=_notify_on_stop, args=(stop, notify), daemon=True)
     notifier.start()
@@ -159,7 +163,7 @@ def _notify_on_stop(stop: StopRequest, notify: Callable[[str], None]) -> None:
 
 
 def _install(handler: Handler | signal.Handlers) -> dict[signal.Signals, object]:
-    """Set the handler of all signals; return those before. SIGHUP stays ignored under `nohup`."""
+    """Set the handler of all signals and return the previous ones; keep `nohup` effective."""
     if threading.current_thread() is not threading.main_thread():
         return {}
     ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
