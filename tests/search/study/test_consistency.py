@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+import partialnas
 from partialnas.runs.config.protocol import Protocol
 from partialnas.search.study.study import Study
 from partialnas.search.study.study_fields import SHORT_TIMING_S
@@ -19,6 +20,16 @@ def mistakes(**sections: Any) -> list[str]:
     head, *lines = str(caught.value).splitlines()
     assert head.startswith("invalid study")
     return [line.strip() for line in lines]
+
+
+@pytest.mark.xfail(strict=True, reason="is reported after the other mistakes are mended")
+@pytest.mark.parametrize("task", ["mnist5", {"data": "mnist5"}])
+def test_an_unknown_data_set_is_reported_with_the_other_mistakes(task: Any) -> None:
+    lines = mistakes(task=task, space={"axes": {"ratios": ["1/4"]}}, budget={"trials": 3})
+    assert [line.partition(":")[0] for line in lines] == ["space.axes.ratios", "task.data"]
+    assert "mnist5k" in lines[-1]
+    with pytest.raises(UserError, match=r"data sets|mnist5k"):
+        partialnas.check({"study": "bad", "task": task, "arms": ARMS})
 
 
 def test_names_in_all_sections_and_the_structure_are_checked_in_one_round() -> None:
