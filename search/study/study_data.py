@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from partialnas.runs.config.overrides import PlainData, apply_overrides, split_assignment
+from partialnas.runs.datasets.registry import find_dataset
 from partialnas.runs.ledger.file import LEDGER_FILE
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.search.study.yaml_data import MAX_CHARACTERS, parse_yaml
@@ -51,11 +52,35 @@ def load_as(
     section = data.get("quick")
     small = {str(key): value for key, value in section.items()} if isinstance(section, dict) else {}
     stated_data = apply_overrides(data, (small if quick else {}) | stated)
-    study = validate_as(model, stated_data, f"invalid study{name}")
+    study = _validate(model, stated_data, f"invalid study{name}")
     if not quick:
         quick_data = apply_overrides(data, small | stated)
-        validate_as(model, quick_data, f"invalid study{name} with its quick settings (--quick)")
+        _validate(model, quick_data, f"invalid study{name} with its quick settings (--quick)")
     return study
+
+
+def _validate(model: type[Model], data: PlainData, what: str) -> Model:
+    """Return a validated study; an unknown data set is listed with its other mistakes.
+
+    Recorded studies are read without their plug-ins, so that the model accepts any data set.
+    """
+    try:
+        return validate_as(model, data, what)
+    except UserError as error:
+        if mistake := _data_set_mistake(data.get("task")):
+            raise UserError(f"{error}\n  {mistake}") from None
+        raise
+
+
+def _data_set_mistake(task: object) -> str:
+    """Return why the data set that a task names does not exist; empty if it does."""
+    dataset = task.get("data") if isinstance(task, Mapping) else task
+    try:
+        if isinstance(dataset, str):
+            find_dataset(dataset)
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def _plugins(data: PlainData, further: Sequence[str], folder: Path | None) -> PlainData:

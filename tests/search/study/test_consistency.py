@@ -22,7 +22,6 @@ def mistakes(**sections: Any) -> list[str]:
     return [line.strip() for line in lines]
 
 
-@pytest.mark.xfail(strict=True, reason="is reported after the other mistakes are mended")
 @pytest.mark.parametrize("task", ["mnist5", {"data": "mnist5"}])
 def test_an_unknown_data_set_is_reported_with_the_other_mistakes(task: Any) -> None:
     lines = mistakes(task=task, space={"axes": {"ratios": ["1/4"]}}, budget={"trials": 3})
