@@ -21,6 +21,7 @@ class Context:
         folder: folder of the study for checkpoints and weights; None to save nothing.
         time_limit_s: seconds that the epochs of one trial may take.
         on_epoch: called with the key of the trial and each new row of its curve.
+        lanes: seeds of a job that are trained side by side.
         gpu_share: share of the GPU that belongs to this process; 1 on a CPU.
         checkpoint_every_s: seconds of training that a killed process may lose, or one epoch if that
             is longer.
@@ -31,5 +32,6 @@ class Context:
     folder: Path | None = None
     time_limit_s: float | None = None
     on_epoch: Callable[[str, CurveRow], None] | None = None
+    lanes: int = 1
     gpu_share: float = 1.0
     checkpoint_every_s: float = 30.0

@@ -17,7 +17,7 @@ from partialnas.runs.measure.measure import measure
 from partialnas.runs.ratio_learning.tracking import relative_logit_gap
 from partialnas.runs.records.job import Job
 from partialnas.runs.system.precision import precision_facts, precision_settings
-from partialnas.runs.training import trial
+from partialnas.runs.training import trial, trial_run
 from partialnas.runs.training.context import Context
 from partialnas.runs.training.loop import DeviceSplits
 from partialnas.space.arch.plan import Plan
@@ -74,7 +74,7 @@ def test_training_is_strict(
     precision: str, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = spy()
-    monkeypatch.setattr(trial, "build_network", lambda *_: network)
+    monkeypatch.setattr(trial_run, "build_network", lambda *_: network)
     recipe = Recipe.model_validate({"precision": precision})
     job = Job(subject=SUBJECT, task=TASK, recipe=recipe, fidelity=1, seeds=(0,))
     (record,) = trial.run_job(job, context)

@@ -1,7 +1,9 @@
 """Batches that do not fit into memory are divided in two, their gradients added up."""
 
+import gc
 import subprocess
 import sys
+import weakref
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +18,7 @@ from partialnas.runs.datasets.task import resolve_task
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.record import Record
 from partialnas.runs.system.device import is_out_of_memory
-from partialnas.runs.training import trial
+from partialnas.runs.training import trial_run
 from partialnas.runs.training.context import Context
 from partialnas.runs.training.loop import DeviceSplits, Training
 from partialnas.runs.training.trial import run_job
@@ -100,8 +102,8 @@ def run_limited(
     after: int = 0,
     error: Exception | None = None,
 ) -> Record:
-    monkeypatch.setattr(trial, "build_network", lambda *_: Limited(most, after, error))
-    monkeypatch.setattr(trial, "initialize", lambda network, _: reset(network))
+    monkeypatch.setattr(trial_run, "build_network", lambda *_: Limited(most, after, error))
+    monkeypatch.setattr(trial_run, "initialize", lambda network, _: reset(network))
     (record,) = run_job(job(batch_size=64), context)
     return record
 
@@ -202,11 +204,49 @@ def test_an_interrupted_trial_with_half_batches_resumes_with_them(
     assert record.environment["micro_batch"] == 32
 
 
+class Shared(nn.Module):
+    """A network on a device with memory for the training of `most` networks, by their count."""
+
+    alive = 0
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.inner, self.most = Network(SUBJECT, 1, 10), most
+        Shared.alive += 1
+        weakref.finalize(self, Shared.forget)
+
+    @staticmethod
+    def forget() -> None:
+        Shared.alive -= 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and Shared.alive > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return self.inner(x)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_without_memory_for_all_seeds_fewer_are_trained_at_a_time(
+    most: int, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requested = job(batch_size=64).model_copy(update={"seeds": (0, 1, 2, 3)})
+    monkeypatch.setattr(trial_run, "initialize", lambda network, _: reset(network))
+    monkeypatch.setattr(trial_run, "build_network", lambda *_: Shared(4))
+    alone = run_job(requested, replace(context, folder=None))
+    gc.collect()
+    assert Shared.alive == 0
+    monkeypatch.setattr(trial_run, "build_network", lambda *_: Shared(most))
+    records = run_job(requested, replace(context, lanes=3))
+    assert [record.state for record in records] == ["done"] * 4
+    assert not any("micro_batch" in record.environment for record in records)
+    assert [record.metrics for record in records] == [record.metrics for record in alone]
+
+
 def test_a_single_image_cannot_be_halved(
     few_digits: Splits, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = {f"{part}_{axis}": getattr(few_digits, f"{part}_{axis}")[:1] for part, axis in _AXES}
-    monkeypatch.setattr(trial, "build_network", lambda *_: Limited(0, 0))
+    monkeypatch.setattr(trial_run, "build_network", lambda *_: Limited(0, 0))
     (record,) = run_job(job(batch_size=1), replace(context, splits=replace(few_digits, **one)))
     assert record.reason == "out of memory on cpu with batch size 1"
 

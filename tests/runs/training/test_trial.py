@@ -17,7 +17,7 @@ from partialnas.runs.datasets.task import resolve_task
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.record import CurveRow, Record
 from partialnas.runs.records.subject import Subject, TimmModel
-from partialnas.runs.training import trial
+from partialnas.runs.training import trial, trial_run
 from partialnas.runs.training.build import subject_cost
 from partialnas.runs.training.context import Context
 from partialnas.runs.training.loop import evaluate
@@ -148,17 +148,45 @@ def test_kernels_are_deterministic_if_the_recipe_says_so(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     modes: list[bool] = []
-    train = trial.Training.run_epoch
+    train = trial_run.Training.run_epoch
 
-    def run_epoch(training: trial.Training, *limit: float) -> CurveRow:
+    def run_epoch(training: trial_run.Training, *limit: float) -> CurveRow:
         modes.append(torch.are_deterministic_algorithms_enabled())
         return train(training, *limit)
 
-    monkeypatch.setattr(trial.Training, "run_epoch", run_epoch)
+    monkeypatch.setattr(trial_run.Training, "run_epoch", run_epoch)
     (usual,), (record,) = run_job(job(), context), run_job(job(deterministic=True), context)
     assert modes == [False] * EPOCHS + [True] * EPOCHS
     assert record.metrics == usual.metrics  # a CPU repeats its results anyway
     assert record.key != usual.key
+
+
+@pytest.mark.parametrize("lanes", [2, 3])
+def test_seeds_side_by_side_have_the_results_that_they_have_alone(
+    lanes: int, context: Context, tmp_path: Path
+) -> None:
+    requested = job(seeds=(0, 1, 2), mixup=0.3)
+    alone = run_job(requested, replace(context, folder=tmp_path / "alone"))
+    reported: list[str] = []
+    together = replace(
+        context,
+        folder=tmp_path / "together",
+        lanes=lanes,
+        on_epoch=lambda key, _: reported.append(key),
+    )
+    records = run_job(requested, together)
+    assert [timeless(record) for record in records] == [timeless(record) for record in alone]
+    keys = [record.key for record in records]
+    assert reported[: 2 * lanes] == keys[:lanes] * 2
+    assert sorted(reported) == sorted(keys * EPOCHS)
+    for record in records:
+        weights = [
+            load_file(tmp_path / name / "weights" / f"{record.key}.safetensors")
+            for name in ("alone", "together")
+        ]
+        torch.testing.assert_close(*weights, rtol=0, atol=0)
+        assert record.seconds >= sum(row["seconds"] for row in record.curve)
+    assert not [name for name in files(tmp_path / "together") if "checkpoints" in name]
 
 
 class Stop(BaseException):
@@ -187,9 +215,11 @@ def test_a_killed_trial_resumes_to_the_same_record(
     assert files(tmp_path / "halves") == [f"checkpoints/{whole.key}.pt"]
 
     epochs: list[int] = []
-    train = trial.Training.run_epoch
+    train = trial_run.Training.run_epoch
     monkeypatch.setattr(
-        trial.Training, "run_epoch", lambda self, *limit: epochs.append(1) or train(self, *limit)
+        trial_run.Training,
+        "run_epoch",
+        lambda self, *limit: epochs.append(1) or train(self, *limit),
     )
     (continued,) = run_job(job(), replace(context, folder=tmp_path / "halves"))
     assert len(epochs) == EPOCHS - epoch
@@ -230,20 +260,22 @@ def test_a_killed_trial_loses_at_most_30_seconds_or_an_epoch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [0.0]
-    train = trial.Training.run_epoch
+    train = trial_run.Training.run_epoch
 
-    def run_epoch(training: trial.Training, *limit: float) -> CurveRow:
+    def run_epoch(training: trial_run.Training, *limit: float) -> CurveRow:
         row = train(training, *limit)
         now[0] += epoch_s
         row["seconds"] = epoch_s
         return row
 
     saved: list[int] = []
-    monkeypatch.setattr(trial.Training, "run_epoch", run_epoch)
+    monkeypatch.setattr(trial_run.Training, "run_epoch", run_epoch)
     clock = SimpleNamespace(monotonic=lambda: now[0], perf_counter=lambda: now[0])
-    monkeypatch.setattr(trial, "time", clock)
+    monkeypatch.setattr(trial_run, "time", clock)
     monkeypatch.setattr(
-        trial.checkpoint, "save_checkpoint", lambda _, state, __: saved.append(len(state["curve"]))
+        trial_run.checkpoint,
+        "save_checkpoint",
+        lambda _, state, __: saved.append(len(state["curve"])),
     )
     requested = job(keep_weights="none").model_copy(update={"fidelity": 6})
     run_job(requested, Context(splits=few_digits, folder=tmp_path))
@@ -257,10 +289,24 @@ def test_a_process_with_a_share_of_a_gpu_keeps_no_memory_after_a_job(
     monkeypatch.setattr(trial, "torch_device", lambda _: torch.device("cpu"))
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(True))
     on_gpu = replace(context, device="cuda", folder=None)
-    run_job(job(), on_gpu)
+    (alone,) = run_job(job(), on_gpu)
     assert not emptied
-    run_job(job(), replace(on_gpu, gpu_share=0.5))
+    (shared,) = run_job(job(), replace(on_gpu, gpu_share=0.5))
     assert emptied == [True]
+    assert shared.environment == {**alone.environment, "gpu_share": "0.5"}
+
+
+def test_seeds_side_by_side_continue_where_each_was_saved(context: Context, tmp_path: Path) -> None:
+    requested = job(seeds=(0, 1, 2))
+    whole = run_job(requested, replace(context, folder=tmp_path / "whole"))
+    together = replace(context, folder=tmp_path / "halves", lanes=3)
+    with pytest.raises(Stop):  # the first and the second seed have trained one epoch
+        run_job(requested, replace(together, on_epoch=stop_at(1, calls=2)))
+    reported: list[str] = []
+    records = run_job(requested, replace(together, on_epoch=lambda key, _: reported.append(key)))
+    first, second, third = requested.trial_keys.values()
+    assert reported == [first, second, third, third]
+    assert [timeless(record) for record in records] == [timeless(record) for record in whole]
 
 
 def interrupted(context: Context, requested: Job) -> Path:

@@ -20,7 +20,7 @@ from partialnas.runs.datasets.task import resolve_task
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.subject import Subject
 from partialnas.runs.training import loop as training
-from partialnas.runs.training import outcome, trial
+from partialnas.runs.training import outcome, trial_run
 from partialnas.runs.training.context import Context
 from partialnas.runs.training.trial import run_job
 from partialnas.space import errors
@@ -88,7 +88,7 @@ def test_a_failing_network_gives_a_record_with_a_reason(
     fault: str, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build, reason = FAULTS[fault]
-    monkeypatch.setattr(trial, "build_network", build)
+    monkeypatch.setattr(trial_run, "build_network", build)
     assert context.folder
     first, second = run_job(job(seeds=(0, 1)), context)
     for record in (first, second):
@@ -96,6 +96,26 @@ def test_a_failing_network_gives_a_record_with_a_reason(
         assert record.reason is not None
         assert re.match(reason, record.reason), record.reason
     assert files(context.folder) == []
+
+
+def test_a_seed_that_fails_does_not_end_those_beside_it(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = trial_run.Training.run_epoch
+
+    def run_epoch(training: trial_run.Training, *limit: float) -> Any:
+        if training.seed == 1 and training.curve:
+            raise ValueError("no way")
+        return train(training, *limit)
+
+    monkeypatch.setattr(trial_run.Training, "run_epoch", run_epoch)
+    first, second, third = run_job(job(seeds=(0, 1, 2)), replace(context, lanes=3))
+    assert (first.state, second.state, third.state) == ("done", "failed", "done")
+    assert (second.reason, len(second.curve)) == ("ValueError: no way", 1)
+    assert context.folder
+    assert files(context.folder) == sorted(
+        f"weights/{record.key}.safetensors" for record in (first, third)
+    )
 
 
 def test_images_too_small_for_the_network_give_a_record_with_a_reason(context: Context) -> None:
@@ -121,7 +141,7 @@ def test_a_trial_out_of_time_keeps_its_finished_epochs(
 def test_an_interrupt_is_not_caught(
     error: BaseException, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trial, "build_network", raising(error))
+    monkeypatch.setattr(trial_run, "build_network", raising(error))
     threads = torch.get_num_threads()
     with pytest.raises(type(error)):
         run_job(job(threads=threads + 1), context)
@@ -145,7 +165,7 @@ ASSERT = "CUDA error: device-side assert triggered\nCUDA kernel errors might be 
 def test_a_fault_of_the_device_is_an_error_of_its_own(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trial, "build_network", raising(torch.AcceleratorError(ASSERT)))
+    monkeypatch.setattr(trial_run, "build_network", raising(torch.AcceleratorError(ASSERT)))
     with pytest.raises(errors.DeviceFaultError, match="device cpu failed: device-side") as caught:
         run_job(job(), context)
     assert caught.value.reason == "device fault: device-side assert triggered"
@@ -164,10 +184,10 @@ def test_a_fault_of_the_device_is_an_error_of_its_own(
 def test_no_network_is_to_blame_if_the_images_cannot_be_moved_to_the_device(
     error: Exception, message: str, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> trial.DeviceSplits:
+    def fail(*_: object) -> trial_run.DeviceSplits:
         raise error
 
-    monkeypatch.setattr(trial.DeviceSplits, "from_splits", fail)
+    monkeypatch.setattr(trial_run.DeviceSplits, "from_splits", fail)
     with pytest.raises(MachineError, match=message) as caught:
         run_job(job(shift=5), context)
     assert not isinstance(caught.value, errors.DeviceFaultError)
@@ -222,7 +242,7 @@ def test_training_shares_the_device_for_one_epoch_at_a_time(
         yield
         active.pop()
 
-    monkeypatch.setattr(trial, "shared_access", sharing)
+    monkeypatch.setattr(trial_run, "shared_access", sharing)
     active_in_callback: list[int] = []
     run_job(job(), replace(context, on_epoch=lambda *_: active_in_callback.append(len(active))))
     assert entered == ["cpu"] * (EPOCHS + 1)

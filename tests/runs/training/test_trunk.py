@@ -12,7 +12,7 @@ from partialnas.runs.config.recipe import Recipe
 from partialnas.runs.datasets.task import resolve_task
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.record import Record
-from partialnas.runs.training import trial
+from partialnas.runs.training import trial_run
 from partialnas.runs.training.build import subject_cost
 from partialnas.runs.training.context import Context
 from partialnas.runs.training.trial import run_job
@@ -45,13 +45,13 @@ def timeless(record: Record) -> dict[str, Any]:
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return a list that the number of each trained epoch is added to."""
     epochs: list[int] = []
-    train = trial.Training.run_epoch
+    train = trial_run.Training.run_epoch
 
-    def counted(training: trial.Training, *limit: float) -> Any:
+    def counted(training: trial_run.Training, *limit: float) -> Any:
         epochs.append(len(training.curve) + 1)
         return train(training, *limit)
 
-    monkeypatch.setattr(trial.Training, "run_epoch", counted)
+    monkeypatch.setattr(trial_run.Training, "run_epoch", counted)
     return epochs
 
 
@@ -139,9 +139,9 @@ def test_a_narrow_network_has_the_cost_of_the_full_one_and_keeps_no_weights(
     context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     widths: list[int] = []
-    built = trial.build_network
+    built = trial_run.build_network
     monkeypatch.setattr(
-        trial,
+        trial_run,
         "build_network",
         lambda subject, *a: widths.append(subject.widths[0]) or built(subject, *a),
     )
@@ -160,7 +160,7 @@ def test_a_share_of_the_images_shortens_epochs(context: Context) -> None:
     share = job(1, data_share="1/4").recipe
     assert context.splits is not None
     pools = [
-        trial.DeviceSplits.from_splits(context.splits, r, torch.device("cpu"))
+        trial_run.DeviceSplits.from_splits(context.splits, r, torch.device("cpu"))
         for r in (whole, share)
     ]
     assert len(pools[1].train) == pytest.approx(len(pools[0].train) / 4, abs=10)
