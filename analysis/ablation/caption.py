@@ -16,6 +16,7 @@ from partialnas.analysis.formats.caption_sentences import (
 from partialnas.analysis.frames.chance import chance_note
 from partialnas.analysis.frames.columns import calls_function
 from partialnas.analysis.frames.feasibility import UNDECIDED_NOTE
+from partialnas.analysis.frames.timings import eager_rows
 from partialnas.analysis.plotting.axes import protocol_label
 from partialnas.analysis.plotting.limit_lines import LIMIT_LINE_NOTE
 from partialnas.runs.config.quantities import QUANTITIES, Quantity, name_in_sentence
@@ -163,6 +164,7 @@ def _throughput(frame: pd.DataFrame, *, noisy: bool) -> str:
         for protocol, arms in arms_of.items()
     ]
     mark = "; ~: noisy, the machine was not idle" if noisy and timed["noisy"].any() else ""
+    mark += "; §: eager" if eager_rows(timed).any() else ""
     return f"Throughput: {'; '.join(texts)}{mark}."
 
 

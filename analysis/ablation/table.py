@@ -32,6 +32,7 @@ from partialnas.analysis.frames.chance import chance_note
 from partialnas.analysis.frames.folders import Paths, study_folders
 from partialnas.analysis.frames.load import load_trials
 from partialnas.analysis.frames.provenance import Query, StudyId, drop_none
+from partialnas.analysis.frames.timings import eager_rows
 from partialnas.analysis.pareto.front_table import front_table
 from partialnas.space.errors import UserError
 from partialnas.space.validation import suggest
@@ -211,7 +212,9 @@ def _shared_columns(result: Effects, key: str) -> list[Column]:
         return [_arms(result)]
     if key == "n":
         return [text_column("n", result.table, seed_counts)]
-    return [cost_column(result.table, key)]
+    frame = result.rows.frame
+    eager = result.table["arm"].isin(frame.loc[eager_rows(frame), "arm"])
+    return [cost_column(result.table, key, eager)]
 
 
 def _tested_column(result: Effects, key: str, *, grouped: bool) -> Column:

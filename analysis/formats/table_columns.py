@@ -26,8 +26,14 @@ def text_column(
     return Column(header=header, cells=cells, group=group)
 
 
-def cost_column(table: pd.DataFrame, key: str) -> Column:
-    """Return a column of costs, scaled by a unit prefix that suits the largest one."""
+def cost_column(table: pd.DataFrame, key: str, eager: "pd.Series[bool]") -> Column:
+    """Return a column of costs, scaled by a unit prefix that suits the largest one.
+
+    Args:
+        table: table with the costs and the column `noisy`.
+        key: name of the column on the command line.
+        eager: rows whose timings are marked as eager.
+    """
     quantity_key, header = COSTS[key]
     quantity = QUANTITIES[quantity_key]
     values = table[quantity.key].astype("float64")
@@ -35,8 +41,8 @@ def cost_column(table: pd.DataFrame, key: str) -> Column:
     unit = label.rpartition("(")[2].split(",")[0].rstrip(")") if factor != 1 else ""
     spec = replace(quantity, spec=_decimals(values.abs().max() / factor)) if unit else quantity
     cells = [
-        Cell(spec.text(value / factor, noisy=bool(noisy)))
-        for value, noisy in zip(values, table["noisy"], strict=True)
+        Cell(spec.text(value / factor, noisy=bool(noisy), eager=bool(is_eager)))
+        for value, noisy, is_eager in zip(values, table["noisy"], eager, strict=True)
     ]
     return Column(header=f"{header} ({unit})" if unit else header, cells=cells)
 

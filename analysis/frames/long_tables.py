@@ -41,11 +41,12 @@ _DTYPES = {
     **dict.fromkeys(("trial", "seed", "epoch", "failure", "attempts"), "Int64"),
     **dict.fromkeys(("threads", "batch_size", "resolution", "in_chans", "rounds"), "Int64"),
     **dict.fromkeys(("peak_memory_bytes",), "Int64"),
-    **dict.fromkeys(("noisy", "tainted", "retried"), "bool"),
+    **dict.fromkeys(("noisy", "retried"), "bool"),
+    "tainted": "boolean",  # missing if other processes are unknown
     **dict.fromkeys(("lr", "train_nll", "val_nll", "val_accuracy", "seconds"), "float64"),
     **dict.fromkeys(("throughput_img_s", "latency_ms", "relative_throughput"), "float64"),
     **dict.fromkeys(("relative_low", "relative_high", "reference_throughput_img_s"), "float64"),
-    **dict.fromkeys(("wall_cpu_gap", "load"), "float64"),
+    **dict.fromkeys(("wall_cpu_gap", "load", "sm_clock_mhz", "power_w"), "float64"),
 }
 """Types of columns; the others are texts."""
 

@@ -27,7 +27,7 @@ TIMING_COLUMNS = (
 """Columns of a trial that come from the measurement of its network."""
 
 _MEASUREMENT_COLUMNS = (
-    "digest",
+    *("digest", "throttle_reasons"),
     *(key for key in TIMING_COLUMNS if key in Measurement.model_fields),
     "processor",
 )
@@ -45,7 +45,7 @@ def timing_table(
     measurement, or the latest if all are noisy or tainted (see `select_measurements`). Throughput
     and latency are the relative throughput times the reference's median, so that a machine which
     is slower today does not matter; `throughput_raw_img_s` is the throughput as timed. `noisy`
-    marks tainted measurements too: the machine was not quiet in either case.
+    marks tainted and throttled measurements too: the device was not in its usual state.
 
     Args:
         measurements: all measurements of a study, oldest first.
@@ -68,13 +68,28 @@ def timing_table(
         columns = {name: [*map(of_all.__getitem__, places)] for name, of_all in columns.items()}
     table = pd.DataFrame(columns)
     table["throughput_raw_img_s"] = table["throughput_img_s"]
-    table["noisy"] |= table["tainted"]
+    throttled = table.pop("throttle_reasons").ne("")
+    table["noisy"] |= table["tainted"].eq(True) | throttled
     scale = np.array([scales[place] for place in places], dtype=np.float64)  # NaN for None
     speed = table["relative_throughput"].astype("float64") * scale
     table["throughput_img_s"] = speed.fillna(table["throughput_img_s"])
     latency = 1000 * table["batch_size"] / speed
     table["latency_ms"] = latency.fillna(table["latency_ms"])
     return table.set_index("digest")[[*TIMING_COLUMNS]]
+
+
+def eager_rows(table: pd.DataFrame) -> "pd.Series[bool]":
+    """Return which networks ran eagerly on a GPU while others of the table ran as CUDA graphs.
+
+    Small networks are several times slower eagerly, whatever they compute.
+
+    Args:
+        table: table of timings; without the column `runtime`, no runtime is known.
+    """
+    if "runtime" not in table:
+        return pd.Series(data=False, index=table.index)
+    eager: pd.Series[bool] = table["runtime"].eq("eager") & table["device"].ne("cpu")
+    return eager & bool(table["runtime"].eq("cuda_graph").any())
 
 
 def _timing_setup(

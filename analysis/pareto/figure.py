@@ -21,6 +21,7 @@ from partialnas.analysis.pareto.caption import pareto_caption
 from partialnas.analysis.pareto.plot import ParetoPlotOptions, draw_pareto
 from partialnas.analysis.pareto.references import load_reference_families, require_same_task
 from partialnas.analysis.pareto.table import (
+    EAGER_NOTE,
     NOISE_NOTE,
     ParetoTable,
     format_pareto_table,
@@ -206,7 +207,8 @@ def _plot_options(
 
 def _markdown(table: ParetoTable, options: ParetoPlotOptions, caption: str) -> str:
     shown = format_pareto_table(table)
-    noise = [NOISE_NOTE] if "~" in shown.to_string() else []
+    text = shown.to_string()
+    noise = [note for note in (NOISE_NOTE, EAGER_NOTE) if note[0] in text]
     surfaces = [] if options.surfaces is None else [frame_to_markdown(options.surfaces)]
     return join_texts(frame_to_markdown(shown), *noise, *surfaces, caption)
 

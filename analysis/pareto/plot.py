@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from partialnas.analysis.frames.timings import eager_rows
 from partialnas.analysis.pareto.attainment import step_line
 from partialnas.analysis.pareto.front_probability import format_probability
 from partialnas.analysis.pareto.table import ParetoTable
@@ -46,7 +47,7 @@ from partialnas.runs.config.quantities import Quantity
 
 _POINT_COLUMNS = (
     *("label", "trial", "family", "member", "study", "folder"),
-    *("on_front", "on_projected_front", "noisy", "front_probability"),
+    *("on_front", "on_projected_front", "front_probability"),
 )
 _SIDES = {"min": ("west", "south"), "max": ("east", "north")}
 _MAX_LABELS = 12
@@ -105,9 +106,10 @@ def draw_pareto(
     lines += _draw_families(axes, points[points["family"].ne("")], areas)
     bounds = ([b / f for b in pareto.bounds(q)] for q, f in zip((x, y), factors, strict=True))
     lines += draw_limit_lines(axes, *bounds)
-    if points["noisy"].any():
+    if points["hollow"].any():
+        kinds = [kind for kind in ("noisy", "eager") if points[kind].any()]
         look = {"s": 7, "linewidths": 0.5, **_ring(MUTED_COLOR)}
-        axes.scatter([], [], **look, label="hollow: noisy timing")
+        axes.scatter([], [], **look, label=f"hollow: {' or '.join(kinds)} timing")
     draw_outlier_arrows(axes, points)
     areas.draw_legend_entries(axes)
     draw_legend(figure, axes, style)
@@ -138,7 +140,11 @@ def _on_axes(
     """Configure both axes; return the values to draw (x, x_low, ...) and the axes' factors."""
     table, both = pareto.rows, (pareto.x, pareto.y)
     points = table[[*_POINT_COLUMNS]].copy()
-    points["noisy"] &= "measured" in [quantity.source for quantity in both]
+    is_measured = "measured" in [quantity.source for quantity in both]
+    points["noisy"], points["eager"] = (
+        marks & is_measured for marks in (table["noisy"], eager_rows(table))
+    )
+    points["hollow"] = points["noisy"] | points["eager"]
     plain = np.asarray(points["family"].eq("") & ~points["on_front"])
     points["excluded"] = excluded_mask(table)
     points["beyond_x"] = points["beyond_y"] = 0
@@ -196,7 +202,7 @@ def _draw_others(
     look: dict[str, Any] = {"linewidths": 0.5, "alpha": alpha, "marker": marker}
     axes.scatter([], [], s=plain, color=MUTED_COLOR, **look, label=f"{name} ({len(cloud):,})")
     inside = cloud[cloud["beyond_x"].eq(0) & cloud["beyond_y"].eq(0)]
-    for ring, rows in inside.groupby("noisy"):
+    for ring, rows in inside.groupby("hollow"):
         axes.scatter(
             rows["x"], rows["y"], **look,
             s=rows["area"].fillna(plain) if areas.has_quantity else plain,
@@ -297,13 +303,13 @@ def _draw_line(axes: Axes, line: Polyline, color: str) -> None:
 
 
 def _draw_group(axes: Axes, rows: pd.DataFrame, name: str, areas: MarkerAreas) -> None:
-    """Draw error bars and markers of a front or a family; noisy timings are hollow."""
+    """Draw error bars and markers of a front or a family; noisy and eager timings are hollow."""
     if rows.empty:
         return
     color, marker = rows["color"].iloc[0], rows["marker"].iloc[0]
     axes.vlines(rows["x"], rows["y_low"], rows["y_high"], DARK_COLOR, linewidth=0.7, zorder=3.5)
     axes.hlines(rows["y"], rows["x_low"], rows["x_high"], DARK_COLOR, linewidth=0.7, zorder=3.5)
-    faces = ["white" if noisy else color for noisy in rows["noisy"]]
+    faces = ["white" if hollow else color for hollow in rows["hollow"]]
     look: dict[str, Any] = {"marker": marker, "linewidths": 0.8, "edgecolors": color, "zorder": 5}
     shade: dict[str, Any] = {"alpha": 0.75} if areas.has_quantity else {}
     sizes = rows["area"].fillna(_MEMBER)

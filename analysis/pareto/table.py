@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,9 @@ _READABLE_COLUMNS = (
 _MAX_SIZE_LENGTH = 4
 
 NOISE_NOTE = "~: noisy timing; the machine was not quiet, or the interval stayed wide."
+"""Explanation of the mark in tables."""
+
+EAGER_NOTE = "§: eager, where others run as CUDA graphs; the network cannot be captured as one."
 """Explanation of the mark in tables."""
 
 
@@ -99,7 +103,18 @@ class ParetoTable:
         """Return a value of a row as text, which is on the same side of a limit as the value."""
         value = math.nan if pd.isna(row[quantity.key]) else float(row[quantity.key])
         limit = limits_of(self.limits, str(row["folder"])).get(quantity.key)
-        return quantity.text(value, noisy=bool(row["noisy"]), limit=limit)
+        marks = {"noisy": bool(row["noisy"]), "eager": self.is_eager(row)}
+        return quantity.text(value, **marks, limit=limit)
+
+    def is_eager(self, row: Mapping[Any, Any]) -> bool:
+        """Return whether a network ran eagerly while others ran as CUDA graphs."""
+        is_eager = row.get("runtime") == "eager" and row["device"] != "cpu"
+        return is_eager and self._has_captured
+
+    @cached_property
+    def _has_captured(self) -> bool:
+        rows = self.all_rows
+        return "runtime" in rows and bool(rows["runtime"].eq("cuda_graph").any())
 
     @property
     def is_projection(self) -> bool:
@@ -207,7 +222,8 @@ def require_one_condition(frame: pd.DataFrame, reason: str = "") -> None:
 
 
 def _texts(table: ParetoTable, shown: pd.DataFrame, quantity: Quantity) -> list[str]:
-    columns = shown[[quantity.key, "noisy", "folder"]]
+    keys = [quantity.key, "noisy", "runtime", "device", "folder"]
+    columns = shown[shown.columns.intersection(keys)]
     values = [table.text(row, quantity) for row in columns.to_dict("records")]
     if f"{quantity.key}_sd" not in shown:
         return values

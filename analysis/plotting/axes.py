@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 
 from partialnas.analysis.frames.arrays import Floats
+from partialnas.analysis.frames.columns import network_names
+from partialnas.analysis.frames.timings import eager_rows
 from partialnas.analysis.plotting.artists import Artist, Axes, Axis, Figure
 from partialnas.runs.config.quantities import Quantity
 from partialnas.space.errors import UserError
@@ -21,6 +23,7 @@ NBSP = "\u00a0"
 """Space at which no label is broken, as between a word and its arrow."""
 
 _PROTOCOL = ("device", "processor", "threads", "batch_size", "resolution", "precision")
+_RUNTIMES = {"cuda_graph": "CUDA graphs"}
 _WORSE_MARGIN, _BETTER_MARGIN = 0.05, 0.12
 _DECADE = 10.0
 _MIN_LOG_RANGE = 4.0
@@ -47,7 +50,7 @@ def protocol_label(table: pd.DataFrame, quantity: Quantity) -> str:
     protocols = rows[[*_PROTOCOL]].drop_duplicates().to_dict("records")
     searched = rows[rows["family"].eq("")] if rows["family"].eq("").any() else rows
     forms = searched["form"].unique()
-    runtime = _runtime(rows)
+    runtime = _runtimes(rows)
     texts = [f"{_protocol_text(p)}, {form} form{runtime}" for p in protocols for form in forms]
     if len(texts) > 1:
         raise UserError(
@@ -61,10 +64,17 @@ def protocol_label(table: pd.DataFrame, quantity: Quantity) -> str:
     return f"{texts[0]} ({names}: {other['form'].iloc[0]} form)"
 
 
-def _runtime(rows: pd.DataFrame) -> str:
-    """Return the runtimes other than PyTorch's own, each after a comma."""
-    runtimes = rows["runtime"].dropna().unique() if "runtime" in rows else ()
-    return "".join(f", {runtime}" for runtime in runtimes if runtime not in ("eager", "cuda_graph"))
+def _runtimes(rows: pd.DataFrame) -> str:
+    """Return the runtimes, each after a comma; on a CPU, only those other than eager PyTorch."""
+    if "runtime" not in rows:
+        return ""
+    eager = eager_rows(rows)
+    shown = rows[~eager & (rows["runtime"].ne("eager") | rows["device"].ne("cpu"))]
+    text = "".join(f", {_RUNTIMES.get(name, name)}" for name in shown["runtime"].dropna().unique())
+    if not eager.any():
+        return text
+    names = network_names(rows[eager]).unique()
+    return f"{text} ({names[0] if len(names) == 1 else f'{len(names)} networks'}: eager)"
 
 
 def _protocol_text(protocol: dict[Any, Any]) -> str:

@@ -195,13 +195,13 @@ def _family_lines(points: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _mark(row: dict[Any, Any], x: Scale, y: Scale, table: ParetoTable) -> dict[str, Any]:
     across, up = table.x, table.y
-    noisy = bool(row["noisy"]) and "measured" in (across.source, up.source)
+    is_timing = "measured" in (across.source, up.source)
     return {
         "id": row["id"],
         "kind": row["kind"],
         "series": row["series"],
         "shape": _marker(row),
-        "hollow": noisy,
+        "hollow": is_timing and (bool(row["noisy"]) or table.is_eager(row)),
         "x": row["px"],
         "y": row["py"],
         "bars": "" if row["kind"] == OTHER else _bars(row, x, y, across, up),

@@ -54,25 +54,33 @@ class Quantity:
         """Name and unit, as in the head of a table."""
         return f"{self.name} ({self.unit})" if self.unit else self.name
 
-    def text(self, value: float, *, noisy: bool = False, limit: Limit | None = None) -> str:
-        """Return a value as text, with `~` before a noisy timing; empty for NaN.
+    def text(
+        self,
+        value: float,
+        *,
+        noisy: bool = False,
+        eager: bool = False,
+        limit: Limit | None = None,
+    ) -> str:
+        """Return a value as text, with the marks of a timing; empty for NaN.
 
         Args:
             value: the value.
-            noisy: whether it comes from a noisy timing.
+            noisy: whether it comes from a noisy timing, which is marked by `~`.
+            eager: whether it comes from an eager network beside captured ones, marked by `§`.
             limit: limit of the value. The text has as many digits as it takes to be on the same
                 side of the limit.
         """
         if math.isnan(value):
             return ""
-        mark = "~" if noisy and self.timed else ""
+        noise, runtime = "~" * (noisy and self.timed), "§" * (eager and self.timed)
         plain = self.spec and abs(value) < _LONGEST
         text = format_value(value, self.spec) if plain else format_significant(value)
         for digits in range(5, _MAX_DIGITS + 1):
             if limit is None or limit.is_met(float(text.replace(",", ""))) == limit.is_met(value):
                 break
             text = format_significant(value, digits)
-        return mark + text
+        return noise + text + runtime
 
     @property
     def timed(self) -> bool:

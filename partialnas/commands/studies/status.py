@@ -21,10 +21,16 @@ from partialnas.analysis.frames.columns import (
 )
 from partialnas.analysis.frames.feasibility import infeasible_message, undecided_note
 from partialnas.analysis.frames.load import METRICS, TRIAL_COLUMNS, load_trials
+from partialnas.analysis.frames.timings import eager_rows
 from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.pareto.caption import projection_note
 from partialnas.analysis.pareto.front import front, hypervolume, reference_point
-from partialnas.analysis.pareto.table import NOISE_NOTE, make_pareto_table, table_quantities
+from partialnas.analysis.pareto.table import (
+    EAGER_NOTE,
+    NOISE_NOTE,
+    make_pareto_table,
+    table_quantities,
+)
 from partialnas.analysis.ratios.tables import load_warnings
 from partialnas.commands.terminal import make_console, plain_table, print_lines, print_table
 from partialnas.runs.config.quantities import format_significant
@@ -134,6 +140,8 @@ def front_table(
     notes.append(undecided_note(shown))
     if shown["noisy"].any() and any(quantity.timed for quantity in quantities):
         notes.append(NOISE_NOTE)
+    if eager_rows(shown).any():
+        notes.append(EAGER_NOTE)
     caption = "\n".join(filter(None, notes))
     table.caption, table.caption_justify = Text(caption) if caption else None, "left"
     return table
