@@ -11,6 +11,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from fractions import Fraction
 from typing import Any
 
@@ -66,9 +67,9 @@ class Trainer:
         """Run one training step."""
         if self.ratios is not None:
             self.ratios.update_boundaries(number)
-        loss = functional.cross_entropy(self.network(self.x), self.y)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        with self.ratios.detached_kernels() if self.ratios else nullcontext():
+            functional.cross_entropy(self.network(self.x), self.y).backward()
         self.optimizer.step()
         if self.ratios is not None:
             self.ratios.update_sizes(number)

@@ -10,6 +10,7 @@ import torch
 
 from partialnas.runs.ratio_learning.learner import RatioLearner
 from partialnas.space.cost.learned_blocks import BlockIndex, LearnedBlock
+from partialnas.space.nn.dpconv import Boundaries, LearnedMixer, set_boundaries
 
 _GATE = 0.5  # distance of the initial gates from 0
 _TRAVEL = 5.0  # distance that a gate can move in all steps together
@@ -44,12 +45,15 @@ class GateLearner(RatioLearner):
         return min(range(len(sizes)), key=lambda index: abs(sizes[index] - initial))
 
     def _update_boundaries(self, step: int) -> None:  # noqa: ARG002
+        moved: list[tuple[LearnedMixer, Boundaries]] = []
         for block in self.learned_blocks:
             count = _open(self.gates[block.block_index])
             now = block.options[count]
             widest = block.options[min(count + 1, len(block.options) - 1)]
             self.sizes[block.block_index] = tuple(map(float, now))
-            self.mixers[block.block_index].set_sizes(now, 0.0, widest, block.options[0])
+            boundaries = Boundaries(now, 0.0, widest, block.options[0])
+            moved.append((self.mixers[block.block_index], boundaries))
+        set_boundaries(moved)
 
     def update_sizes(self, step: int, scale: float = 1.0) -> None:
         """See `RatioLearner.update_sizes`."""

@@ -2,7 +2,8 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from statistics import fmean
 from typing import Any
 
@@ -65,6 +66,21 @@ class RatioLearner(ABC):
     @abstractmethod
     def _update_boundaries(self, step: int) -> None:
         """Set the boundaries for a step before the ratios are fixed."""
+
+    @contextmanager
+    def detached_kernels(self) -> Iterator[None]:
+        """Keep the kernels of the mixers outside autograd during a forward and backward pass.
+
+        Gradients are the same as without it, and at the end of the pass they are complete.
+        """
+        mixers = self.mixers.values()
+        for mixer in mixers:
+            mixer.kernels.detach(getattr(mixer, "shares", None))
+        try:
+            yield
+        finally:
+            for mixer in mixers:
+                mixer.kernels.attach()
 
     @abstractmethod
     def update_sizes(self, step: int, scale: float = 1.0) -> None:

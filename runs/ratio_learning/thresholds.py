@@ -10,7 +10,7 @@ import torch
 
 from partialnas.runs.ratio_learning.learner import RatioLearner, cost_polynomials, evaluate_costs
 from partialnas.space.cost.learned_blocks import LearnedBlock
-from partialnas.space.nn.dpconv import LearnedMixer
+from partialnas.space.nn.dpconv import Boundaries, LearnedMixer, set_boundaries
 
 _TRAVEL = 3.0  # widths that a boundary can move in all steps together
 _MOMENTUM = 0.9
@@ -37,9 +37,12 @@ class ThresholdLearner(RatioLearner):
         self._steps_taken = 0
 
     def _update_boundaries(self, step: int) -> None:
-        for block in self.learned_blocks:
-            ramp = self.ramp(step, block.block.width)
-            self.mixers[block.block_index].set_sizes(self.sizes[block.block_index], ramp)
+        set_boundaries(
+            [
+                (mixer, Boundaries(self.sizes[block_index], self.ramp(step, mixer.width)))
+                for block_index, mixer in self.mixers.items()
+            ]
+        )
 
     def ramp(self, step: int, width: int) -> float:
         """Return the channels over which a boundary is soft: from a quarter of the width to 1."""

@@ -2,6 +2,7 @@
 
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -243,10 +244,10 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         mixed_in = y.flip(0) if mix.weight < 1 else y
         divided = [whole.tensor_split(self.micro_batches) for whole in (x, y, mixed_in)]
-        shares = [
-            self._add_gradients(*part, weight=mix.weight, batch_size=len(x))
-            for part in zip(*divided, strict=True)
-        ]
+        shares: list[Tensor] = []
+        for part in zip(*divided, strict=True):
+            with self.ratio_learner.detached_kernels() if self.ratio_learner else nullcontext():
+                shares.append(self._add_gradients(*part, weight=mix.weight, batch_size=len(x)))
         nll = reduce(torch.add, shares)
         if self.recipe.clip_grad:
             self.scaler.unscale_(self.optimizer)

@@ -16,7 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from partialnas.space.nn.operations import Identity, PartialConv, SoftMask
-from partialnas.space.nn.soft_kernel import SoftKernel, Span, shallower_channels, share_sum
+from partialnas.space.nn.soft_kernel import (
+    DetachedKernels,
+    SoftKernel,
+    Span,
+    shallower_channels,
+    share_sum,
+)
 
 
 class PartAssignment(NamedTuple):
@@ -54,6 +60,7 @@ class ChannelPartition:
         device: torch.device | None = None,
     ) -> None:
         operations = list(parts)
+        self.device = device
         self._is_identity = [isinstance(operation, Identity) for operation in operations]
         kernels: list[SoftKernel | None] = [None] * len(operations)
         if ends is not None:
@@ -71,7 +78,12 @@ class ChannelPartition:
         self._shared = [used.count(segment) > 1 for segment in range(len(self._lengths))]
 
     def mix(
-        self, parts: Sequence[nn.Module] | nn.ModuleList, x: Tensor, shares: Tensor, ramp: float
+        self,
+        parts: Sequence[nn.Module] | nn.ModuleList,
+        x: Tensor,
+        shares: Tensor,
+        ramp: float,
+        kernels: DetachedKernels,
     ) -> Tensor:
         """Apply each part to its span, and add up the results where spans overlap.
 
@@ -81,6 +93,7 @@ class ChannelPartition:
             shares: N x (P - 1) x C, share of each channel that lies before each boundary, from 0 to
                 1; (P - 1) x C if all images are divided alike.
             ramp: channels over which boundaries are soft.
+            kernels: kernels of the convolutions.
         """
         segments = torch.split(x, self._lengths, dim=1)
         outputs: list[list[Tensor]] = [[] for _ in segments]
@@ -89,7 +102,8 @@ class ChannelPartition:
             if self._is_identity[assignment.part]:
                 pieces = self._scaled(assignment, inputs, shares)
             else:
-                pieces = _operate(parts[assignment.part], assignment, inputs, shares, ramp)
+                part = parts[assignment.part]
+                pieces = _operate(part, assignment, inputs, shares, ramp, kernels)
             for segment, piece in zip(assignment.segments, pieces, strict=True):
                 outputs[segment].append(piece)
         sums = [sum(pieces[1:], pieces[0]) for pieces in outputs]
@@ -111,12 +125,17 @@ class ChannelPartition:
 
 
 def _operate(
-    part: Any, assignment: PartAssignment, inputs: list[Tensor], shares: Tensor, ramp: float
+    part: Any,
+    assignment: PartAssignment,
+    inputs: list[Tensor],
+    shares: Tensor,
+    ramp: float,
+    kernels: DetachedKernels,
 ) -> Sequence[Tensor]:
     """Apply a part to its segments."""
     x = inputs[0] if len(inputs) == 1 else torch.cat(inputs, 1)
     if assignment.kernel is not None and isinstance(part, PartialConv):
-        maps = functional.conv2d(x, assignment.kernel.mixed_weight(part, shares), padding=1)
+        maps = functional.conv2d(x, kernels.kernel(part, assignment.kernel, shares), padding=1)
     else:
         mask = SoftMask(_part_shares(shares, assignment), ramp)
         maps = part.forward_sliced(x, assignment.span, mask)

@@ -12,14 +12,21 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from partialnas.space.arch.parts import RealizedPart, legal_sizes
 from partialnas.space.arch.ratio import LearningSettings
 from partialnas.space.cost.formulas import predictor_width
 from partialnas.space.errors import UserError
 from partialnas.space.nn.channel_partition import ChannelPartition
-from partialnas.space.nn.operations import PartOperation
-from partialnas.space.nn.soft_kernel import Span, depth_threshold
+from partialnas.space.nn.operations import PartialConv, PartOperation
+from partialnas.space.nn.soft_kernel import (
+    DetachedKernels,
+    SoftKernel,
+    Span,
+    depth_threshold,
+    to_device,
+)
 
 INPUT_DEPENDENT = (
     "the ratios depend on the input, so no static network computes the same function; learn them "
@@ -34,23 +41,88 @@ class DividedMixer(nn.Module):
     parametrizations of these weights apply, and hooks of the mixer and of modules outside it run,
     but hooks of its parts do not. Pruning by hooks (`torch.nn.utils.prune`), observers and counters
     therefore need the frozen network (`partialnas.space.freeze`).
+
+    Attributes:
+        width: channels of all parts together.
+        parts: operations.
+        kernels: kernels of the convolutions.
     """
 
     def __init__(self, parts: Sequence[RealizedPart], operations: Sequence[PartOperation]) -> None:
         super().__init__()
         self.width = sum(part.channels for part in parts)
         self.parts = nn.ModuleList(operations)
+        self.kernels = DetachedKernels()
 
     def divided(self, x: Tensor, sizes: Sequence[int]) -> Tensor:
         """Return the mixed maps for whole sizes of the parts; a size may be 0."""
         spans = [Span(low, high) for low, high in pairwise([0, *accumulate(sizes)])]
         operations: Any = self.parts
+        segments = torch.split(x, list(sizes), dim=1)
         pieces: list[Tensor] = [
-            operation.forward_sliced(x[:, span.slice], span, None)
-            for operation, span in zip(operations, spans, strict=True)
+            self._operate(operation, segment, span)
+            for operation, segment, span in zip(operations, segments, spans, strict=True)
             if span.high > span.low
         ]
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
+
+    def _operate(self, operation: PartOperation, x: Tensor, span: Span) -> Tensor:
+        """Apply an operation to the channels of its span."""
+        if isinstance(operation, PartialConv):
+            return functional.conv2d(x, self.kernels.kernel(operation, SoftKernel(span)), padding=1)
+        return operation.forward_sliced(x, span, None)
+
+
+class Boundaries:
+    """Division of the channels of a mixer, alike for all images.
+
+    Args:
+        sizes: channels of each part.
+        ramp: channels over which a boundary is soft; 0 for a hard boundary.
+        largest_sizes: sizes up to which gradients are computed if hard boundaries still learn.
+        smallest_sizes: sizes from which gradients are computed in this case.
+
+    Attributes:
+        fixed: whether the boundaries no longer learn.
+        ends: boundaries at the ends of all parts but the last.
+        spans: channels of each part.
+        order: thresholds of the depth of channels in each part.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[float],
+        ramp: float,
+        largest_sizes: Sequence[float] | None = None,
+        smallest_sizes: Sequence[float] | None = None,
+    ) -> None:
+        self.sizes, self.ramp = tuple(map(float, sizes)), ramp
+        self.fixed = ramp == 0 and largest_sizes is None and smallest_sizes is None
+        self.ends = ends = _ends(self.sizes)
+        self.width = round(sum(self.sizes))
+        limits = [limit for limit in (largest_sizes, smallest_sizes) if limit is not None]
+        reached = list(zip(ends, *map(_ends, limits), strict=True))
+        lows = [max(math.floor(min(group) - ramp / 2), 0) for group in reached]
+        highs = [math.ceil(max(group) + ramp / 2) for group in reached]
+        edges = zip([0, *lows], [*highs, self.width], strict=True)
+        self.spans = [Span(low, min(high, self.width)) for low, high in edges]
+        self.order = [depth_threshold(*pair) for pair in pairwise(ends)]
+
+    def shares(self) -> list[float]:
+        """Return the share of each channel before each boundary, (P - 1) * C values."""
+        return [share for end in self.ends for share in _before(end, self.ramp, self.width)]
+
+
+def set_boundaries(moved: Sequence[tuple["LearnedMixer", Boundaries]]) -> None:
+    """Move the boundaries of mixers of one network, with one copy to its device."""
+    mixers = [mixer for mixer, _ in moved]
+    places = [boundaries for _, boundaries in moved]
+    rows = [boundaries.shares() for boundaries in places]
+    before = mixers[0].shares
+    values = torch.tensor([share for row in rows for share in row], dtype=before.dtype)
+    pieces = torch.split(to_device(values, before.device), [len(row) for row in rows])
+    for mixer, boundaries, piece in zip(mixers, places, pieces, strict=True):
+        mixer.move(boundaries, piece.view(mixer.shares.shape))
 
 
 class LearnedMixer(DividedMixer):
@@ -60,8 +132,6 @@ class LearnedMixer(DividedMixer):
     average them. They must be copied to it by `set_extra_state`.
 
     Attributes:
-        sizes: channels of each part; whole numbers once they are fixed.
-        ramp: channels over which a boundary is soft; 0 for a hard boundary.
         shares: (P - 1) x C, share of each channel that lies before each boundary, from 0 to 1.
             While the mixer learns, `shares.grad` holds the gradient of the loss for channels near a
             boundary.
@@ -72,8 +142,24 @@ class LearnedMixer(DividedMixer):
     def __init__(self, parts: Sequence[RealizedPart], operations: Sequence[PartOperation]) -> None:
         super().__init__(parts, operations)
         self.register_buffer("shares", torch.empty(len(parts) - 1, self.width), persistent=False)
-        self._partition: tuple[Any, Any] = None, None
-        self.set_sizes([float(part.channels) for part in parts], ramp=0.0)
+        self._partition: ChannelPartition | None = None
+        self._boundaries = Boundaries([part.channels for part in parts], ramp=0.0)
+        set_boundaries([(self, self._boundaries)])
+
+    @property
+    def sizes(self) -> tuple[float, ...]:
+        """Channels of each part; whole numbers once they are fixed."""
+        return self._boundaries.sizes
+
+    @property
+    def ramp(self) -> float:
+        """Channels over which a boundary is soft; 0 for a hard boundary."""
+        return self._boundaries.ramp
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the boundaries no longer learn."""
+        return self._boundaries.fixed
 
     def set_sizes(
         self,
@@ -82,35 +168,25 @@ class LearnedMixer(DividedMixer):
         largest_sizes: Sequence[float] | None = None,
         smallest_sizes: Sequence[float] | None = None,
     ) -> None:
-        """Move the boundaries.
+        """Move the boundaries; see `Boundaries`."""
+        boundaries = Boundaries(sizes, ramp, largest_sizes, smallest_sizes)
+        set_boundaries([(self, boundaries)])
 
-        Args:
-            sizes: channels of each part.
-            ramp: channels over which a boundary is soft.
-            largest_sizes: sizes up to which gradients are computed if hard boundaries (ramp 0)
-                still learn.
-            smallest_sizes: sizes from which gradients are computed in this case.
-        """
-        self.sizes, self.ramp = tuple(map(float, sizes)), ramp
-        self.fixed = ramp == 0 and largest_sizes is None and smallest_sizes is None
-        ends = _ends(self.sizes)
-        rows = [_before(end, ramp, self.width) for end in ends]
-        self.shares = self.shares.new_tensor(rows, requires_grad=not self.fixed)
-        limits = [limit for limit in (largest_sizes, smallest_sizes) if limit is not None]
-        reached = list(zip(ends, *map(_ends, limits), strict=True))
-        lows = [max(math.floor(min(group) - ramp / 2), 0) for group in reached]
-        highs = [math.ceil(max(group) + ramp / 2) for group in reached]
-        edges = zip([0, *lows], [*highs, self.width], strict=True)
-        self._plan = [Span(low, min(high, self.width)) for low, high in edges], ends
+    def move(self, boundaries: Boundaries, shares: Tensor) -> None:
+        """Move the boundaries to where channels have these (P - 1) x C shares."""
+        # Assignments to a module are slow, and this is a large part of what learning costs.
+        self._buffers["shares"] = shares.requires_grad_(not boundaries.fixed)
+        before, self._boundaries = self._boundaries, boundaries
+        if (boundaries.spans, boundaries.order) != (before.spans, before.order):
+            self._partition = None
 
     def _current_partition(self) -> ChannelPartition:
         """Return the assignment of channels, rebuilt only if it changed, which is rare."""
-        (spans, ends), device = self._plan, self.shares.device
-        key = spans, [depth_threshold(*pair) for pair in pairwise(ends)], device
-        if key != self._partition[0]:
-            self._partition = key, ChannelPartition(self.parts, spans, ends, device)
-        partition: ChannelPartition = self._partition[1]
-        return partition
+        device = self.shares.device
+        if self._partition is None or self._partition.device != device:
+            spans, ends = self._boundaries.spans, self._boundaries.ends
+            self._partition = ChannelPartition(self.parts, spans, ends, device)
+        return self._partition
 
     def get_extra_state(self) -> Tensor:
         """Return the ramp and the sizes, to be stored with the weights."""
@@ -125,7 +201,8 @@ class LearnedMixer(DividedMixer):
         """Mix N x C x H x W maps: each part of the channels goes through its operation."""
         if self.fixed:
             return self.divided(x, [int(size) for size in self.sizes])
-        return self._current_partition().mix(self.parts, x, self.shares, self.ramp)
+        partition = self._current_partition()
+        return partition.mix(self.parts, x, self.shares, self.ramp, self.kernels)
 
 
 class InputDependentMixer(DividedMixer):
@@ -230,7 +307,7 @@ class InputDependentMixer(DividedMixer):
         lows = [0, *(max(math.floor(end - reach), 0) for end in least)]
         highs = [*(min(math.ceil(end + reach), self.width) for end in most), self.width]
         spans = [Span(low, high) for low, high in zip(lows, highs, strict=True)]
-        return ChannelPartition(self.parts, spans).mix(self.parts, x, shares, 0.0)
+        return ChannelPartition(self.parts, spans).mix(self.parts, x, shares, 0.0, self.kernels)
 
 
 @contextmanager

@@ -4,15 +4,17 @@ Each entry of the kernel connects two channels. Its weight is the share of the c
 nearer to the edge of the part. One convolution with such a kernel equals the mixture of the
 convolutions over all nested spans. If channels are shared with identity parts, the center of the
 kernel passes them through.
+
+While a network learns its ratios, the kernels of a step are leaves outside autograd, and their
+gradients are passed on to the weights and the shares in a few operations (`DetachedKernels`).
 """
 
 import math
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 
 class Span(NamedTuple):
@@ -71,30 +73,136 @@ def share_sum(
         ends[part] = ends.get(part, 0) + 1
         ends[part - 1] = ends.get(part - 1, 0) - 1
     terms = [
-        (sign, (channels + boundary * width).to(device))
+        (sign, to_device(channels + boundary * width, device))
         for boundary, sign in ends.items()
         if sign and 0 <= boundary < boundaries
     ]
     return ShareSum(ends.get(boundaries, 0), terms)
 
 
+def to_device(values: Tensor, device: torch.device | None) -> Tensor:
+    """Copy values from the CPU to a device; a GPU does not wait for them."""
+    if device is not None and device.type == "cuda":
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)
+
+
 class SoftKernel(NamedTuple):
-    """How soft boundaries change the weight of a convolution.
+    """The kernel that a convolution has on some of its channels.
 
     Attributes:
         span: channels that it works on.
-        entries: span x span x 1 x 1, the weight of each entry.
+        entries: span x span x 1 x 1, the weight of each entry; None for 1.
         kept: share with which each of the last channels of the span is passed through, or None.
     """
 
     span: Span
-    entries: ShareSum
-    kept: ShareSum | None
+    entries: ShareSum | None = None
+    kept: ShareSum | None = None
 
-    def mixed_weight(self, conv: nn.Conv2d, shares: Tensor) -> Tensor:
-        """Return the weight for (P - 1) x C shares."""
-        weight: Tensor = _MixedWeight.apply(conv.weight, shares, self)
-        return weight
+    def sliced(self, weight: Tensor) -> Tensor:
+        """Return the entries of a weight for the channels of the span."""
+        return weight[self.span.slice, self.span.slice]
+
+    def mask(self, shares: Tensor | None) -> Tensor | None:
+        """Return the weight of each entry for (P - 1) x C shares."""
+        if self.entries is None or shares is None:
+            return None
+        return self.entries.evaluate(shares)
+
+    def mix(self, sliced: Tensor, mask: Tensor | None, shares: Tensor | None) -> Tensor:
+        """Return the kernel: the sliced weight times the mask, and the channels passed through."""
+        if mask is None:
+            return sliced
+        kernel = sliced * mask
+        if self.kept is not None and shares is not None:
+            kept = self.kept.evaluate(shares)
+            _center(kernel, len(kept)).add_(kept)
+        return kernel
+
+    def add_gradient(self, gradient: Tensor, sliced: Tensor, slopes: Tensor) -> None:
+        """Add the gradient with respect to the shares, given that of the kernel."""
+        flat = slopes.view(-1)
+        if self.entries is not None:
+            self.entries.add_gradient((gradient * sliced).sum((2, 3)), flat)
+        if self.kept is not None:
+            (_, positions), *_ = self.kept.terms
+            self.kept.add_gradient(_center(gradient, len(positions)), flat)
+
+
+class DetachedKernels:
+    """Kernels of the convolutions of a mixer during one forward and backward pass.
+
+    Autograd would slice, multiply and add whole weights in every pass. Between `detach` and
+    `attach`, kernels are leaves instead; `attach` passes their gradients on. Outside, kernels are
+    computed from the weights by autograd, with the same values and gradients.
+    """
+
+    def __init__(self) -> None:
+        self._leaves: dict[nn.Conv2d, _KernelLeaf] | None = None
+        self._shares: Tensor | None = None
+        self._earlier: Tensor | None = None
+
+    def detach(self, shares: Tensor | None = None) -> None:
+        """Compute kernels outside autograd from now on, each when it is first used.
+
+        Args:
+            shares: shares of all kernels that are not hard.
+        """
+        self._leaves, self._shares = {}, shares
+        if shares is not None:  # gradients of passes are added up one by one
+            self._earlier, shares.grad = shares.grad, None
+
+    def kernel(self, conv: nn.Conv2d, soft: SoftKernel, shares: Tensor | None = None) -> Tensor:
+        """Return the kernel of a convolution for (P - 1) x C shares; no shares if it is hard."""
+        weight = conv.weight
+        if self._leaves is None or not weight.is_leaf:  # a parametrized weight is computed
+            sliced = soft.sliced(weight)
+            return soft.mix(sliced, soft.mask(shares), shares)
+        if conv not in self._leaves:
+            self._leaves[conv] = _KernelLeaf(weight, soft, shares)
+        return self._leaves[conv].kernel
+
+    @torch.no_grad()
+    def attach(self) -> None:
+        """Add the gradients of the kernels to those of weights and shares, and drop the kernels."""
+        leaves, self._leaves = self._leaves or {}, None
+        for leaf in reversed(leaves.values()):  # as autograd does
+            leaf.pass_on_gradient()
+        if self._shares is not None and self._earlier is not None:
+            _add_gradient(self._shares, self._earlier)
+        self._shares = self._earlier = None
+
+
+class _KernelLeaf:
+    """A kernel outside autograd, with what its gradient is multiplied by."""
+
+    @torch.no_grad()
+    def __init__(self, weight: Tensor, soft: SoftKernel, shares: Tensor | None) -> None:
+        self._weight, self._soft, self._shares = weight, soft, shares
+        self._sliced = soft.sliced(weight)
+        self._mask = soft.mask(shares)
+        kernel = soft.mix(self._sliced, self._mask, shares)
+        self.kernel = (kernel.clone() if kernel is self._sliced else kernel).requires_grad_()
+
+    def pass_on_gradient(self) -> None:
+        gradient = self.kernel.grad
+        if gradient is None:
+            return
+        whole = torch.zeros_like(self._weight)
+        if self._mask is None:
+            self._soft.sliced(whole).copy_(gradient)
+        else:
+            torch.mul(gradient, self._mask, out=self._soft.sliced(whole))
+        _add_gradient(self._weight, whole)
+        if self._shares is not None and self._shares.requires_grad:
+            slopes = torch.zeros_like(self._shares)
+            self._soft.add_gradient(gradient, self._sliced, slopes)
+            _add_gradient(self._shares, slopes)
+
+
+def _add_gradient(leaf: Tensor, gradient: Tensor) -> None:
+    leaf.grad = gradient if leaf.grad is None else leaf.grad.add_(gradient)
 
 
 def shallower_channels(span: Span, start: float, end: float) -> Tensor:
@@ -124,36 +232,6 @@ def depth_threshold(start: float, end: float) -> float:
     threshold have the same order of channels.
     """
     return math.floor(start + end) + 0.5
-
-
-class _MixedWeight(torch.autograd.Function):
-    """The mixed weight, with a gradient that needs far fewer operations than autograd's."""
-
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, shares: Tensor, kernel: SoftKernel) -> Tensor:
-        sliced = weight[kernel.span.slice, kernel.span.slice]
-        mask = kernel.entries.evaluate(shares)
-        ctx.save_for_backward(weight, shares, sliced, mask)
-        ctx.kernel = kernel
-        mixed = sliced * mask
-        if kernel.kept is not None:
-            kept = kernel.kept.evaluate(shares)
-            _center(mixed, len(kept)).add_(kept)
-        return mixed
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
-        weight, shares, sliced, mask = ctx.saved_tensors
-        kernel: SoftKernel = ctx.kernel
-        whole, slopes = torch.zeros_like(weight), torch.zeros_like(shares)
-        torch.mul(gradient, mask, out=whole[kernel.span.slice, kernel.span.slice])
-        flat = slopes.view(-1)
-        kernel.entries.add_gradient((gradient * sliced).sum((2, 3)), flat)
-        if kernel.kept is not None:
-            (_, positions), *_ = kernel.kept.terms
-            kernel.kept.add_gradient(_center(gradient, len(positions)), flat)
-        return whole, slopes, None
 
 
 def _center(weight: Tensor, count: int) -> Tensor:
