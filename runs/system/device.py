@@ -23,6 +23,9 @@ _NO_MEMORY = (
 lack of memory.
 """
 
+_CONTEXT_BYTES = 2**29
+"""Memory that CUDA takes in each process, beside torch's allocator: context and kernels."""
+
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error means that the device or the machine ran out of memory."""
@@ -55,6 +58,21 @@ def device_fault(error: BaseException, device: str) -> str | None:
 def count_gpus() -> int:
     """Return the number of GPUs that PyTorch can use on this machine."""
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def limit_memory(device: str, share: float) -> None:
+    """Limit the memory that torch allocates on a GPU to a share, less what CUDA itself takes.
+
+    An allocation beyond the limit is out of memory, whatever other processes have allocated.
+
+    Args:
+        device: `cuda` or, for example, `cuda:1`; nothing is limited on a CPU.
+        share: share of the GPU's memory, above 0 and at most 1.
+    """
+    if device.startswith("cuda"):
+        total = torch.cuda.get_device_properties(device).total_memory
+        fraction = max(share - _CONTEXT_BYTES / total, share / 2)
+        torch.cuda.set_per_process_memory_fraction(fraction, device)
 
 
 def torch_device(name: str) -> torch.device:

@@ -159,6 +159,9 @@ def make_record(
             them, these two are computed from the job.
     """
     facts = facts or {"cost": cost_or_empty(job.subject, job), "environment": environment()}
+    if context.gpu_share < 1:  # the memory that the trial may have had
+        share = {"gpu_share": f"{context.gpu_share:g}"}
+        facts = {**facts, "environment": facts["environment"] | share}
     return Record(
         key=job.trial_keys[seed],
         digest=subject_digest(job.subject),

@@ -38,15 +38,19 @@ from partialnas.space.errors import MachineError, UserError
 _RAY_PROCESSES = {"gcs_server", "raylet"}
 """Processes without which Ray cannot work; Ray itself notices the loss after a minute."""
 
+_QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+
+_SENT_SETTINGS = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
+"""Environment variables that the workers of a cluster get from the driver."""
+
 _POLL_S = 0.5
 _GRACE_S = 2.0
 """Seconds in which Ray may report the loss of a process itself."""
 
 
-def main(file: int) -> None:
+def run_items(file: int) -> None:
     """Run items for the driver at the other end of a socket, until it closes the socket."""
-    os.set_inheritable(file, False)
-    driver = _Driver(Connection(file))
+    driver = _Driver(file)
     settings, scratch, cwd, watchdog = driver.receive()
     threading.Thread(target=_end_with_driver, args=(file, scratch), daemon=True).start()
     threading.Thread(target=_watch_ray, args=(driver,), daemon=True).start()
@@ -61,11 +65,19 @@ def main(file: int) -> None:
     threading.Event().wait()  # until the driver ends this process
 
 
+def report_hardware(file: int) -> None:
+    """Tell the driver at the other end of a socket the numbers of CPUs and GPUs of a cluster."""
+    driver = _Driver(file)
+    ray.init(address=driver.receive(), **_QUIET)
+    driver.report(*(int(_available(kind)) for kind in ("CPU", "GPU")))
+
+
 class _Driver:
     """The process that owns the feed; it answers the calls of this one."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, file: int) -> None:
+        os.set_inheritable(file, False)
+        self._connection = Connection(file)
         self._sending = threading.Lock()
 
     def call(self, name: str, *arguments: str | bytes) -> Any:
@@ -84,14 +96,14 @@ class _Driver:
         """Receive a part of a large message."""
         return self._connection.recv_bytes()
 
-    def report(self, name: str, message: str) -> None:
-        """Report what ends the run: an `error` that says all, or a `failure` of Ray."""
+    def report(self, *message: str | int) -> None:
+        """Send a message without an answer; an `error` says all, a `failure` is one of Ray."""
         with suppress(OSError):
-            self._send(name, message)
+            self._send(*message)
 
-    def _send(self, name: str, *arguments: str | bytes) -> None:
+    def _send(self, *message: str | bytes | int) -> None:
         with self._sending:
-            self._connection.send((name, *arguments))
+            self._connection.send(message)
 
 
 def _end_with_driver(file: int, scratch: Path) -> None:
@@ -161,13 +173,15 @@ def _run(settings: RayTune, driver: _Driver, scratch: Path, cwd: Path, watchdog:
 
 
 def _start(settings: RayTune, scratch: Path) -> None:
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if settings.address is not None:
         copies = copy_modules(settings.modules, scratch)
         (scratch / "empty").mkdir()
         os.chdir(scratch / "empty")  # Ray adds the current folder to the workers' module path
-        runtime_env = {"py_modules": [str(path) for path in copies]}
-        ray.init(address=settings.address, runtime_env=runtime_env, **quiet)
+        runtime_env = {
+            "py_modules": [str(path) for path in copies],
+            "env_vars": {name: os.environ[name] for name in _SENT_SETTINGS if name in os.environ},
+        }
+        ray.init(address=settings.address, runtime_env=runtime_env, **_QUIET)
     else:
         # Ray accepts 127.0.0.1 as an address only if clusters are disabled; otherwise it listens
         # on all interfaces
@@ -176,18 +190,22 @@ def _start(settings: RayTune, scratch: Path) -> None:
         ray.init(
             address="local",
             num_cpus=settings.workers * settings.cpus_per_trial,
-            num_gpus=None if settings.gpus_per_trial else 0,
+            num_gpus=settings.gpus,
             include_dashboard=False,
             _node_ip_address="127.0.0.1",
             _temp_dir=str(scratch / "ray"),  # Ray lets all users write to the folder it is given
-            **quiet,
+            **_QUIET,
         )
     for kind, required in (("CPU", settings.cpus_per_trial), ("GPU", settings.gpus_per_trial)):
-        available = ray.cluster_resources().get(kind, 0)  # type: ignore[no-untyped-call]
-        if available < required:
+        if (available := _available(kind)) < required:
             raise MachineError(
                 f"each trial requires {required:g} {kind}, but Ray finds {available:g}"
             )
+
+
+def _available(kind: str) -> float:
+    """Return the number of CPUs or GPUs that Ray manages."""
+    return float(ray.cluster_resources().get(kind, 0))  # type: ignore[no-untyped-call]
 
 
 class LeanNode(node.Node):

@@ -26,6 +26,7 @@ from partialnas.search.executors.base import Feed, ItemFunction, ItemT, append_l
 from partialnas.search.executors.cluster_files import CODE
 from partialnas.search.executors.retry import MAX_DEATHS, RetryingFeed
 from partialnas.search.executors.watchdog import Watchdog
+from partialnas.search.resolve.resources import Hardware
 from partialnas.space.errors import MachineError, UserError
 
 _CONNECT_TIMEOUT_S = 10
@@ -42,6 +43,12 @@ _ENVIRONMENT = {
     "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # Tune's snapshots are never read
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
 }
+_ALLOCATOR = {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
+"""Settings of torch's allocator in workers that share a GPU.
+
+Segments that grow leave fewer gaps that a worker holds and cannot use.
+"""
+
 _LONGEST_SOCKET = f"{'x' * 13}/ray/session_2000-01-01_00-00-00_000000_1234567/sockets/plasma_store"
 
 
@@ -57,7 +64,8 @@ class RayTune:
         workers: number of items in flight.
         address: address of a Ray cluster to join; None starts Ray here, on the loopback interface.
         cpus_per_trial: threads per worker.
-        gpus_per_trial: GPUs per worker; with 0.25, four workers share a GPU.
+        gpus_per_trial: share of a GPU per worker; with 0.25, four workers share a GPU.
+        gpus: number of GPUs that a Ray on this machine manages.
         time_limit_s: seconds after which a worker is considered hung. It is killed and its item
             ends as `timeout`.
         isolate: whether each item gets a new process.
@@ -69,6 +77,7 @@ class RayTune:
     address: str | None = None
     cpus_per_trial: int = 1
     gpus_per_trial: float = 0.0
+    gpus: int = 0
     time_limit_s: float | None = None
     isolate: bool = False
     modules: tuple[Path, ...] = ()
@@ -89,7 +98,9 @@ class RayTune:
         try:
             with run_folder(_temporary_folder()) as scratch:
                 environment = _environment(os.environ, joins_cluster=self.address is not None)
-                with _ray_process(scratch, environment) as connection:
+                if 0 < self.gpus_per_trial < 1 and "PYTORCH_CUDA_ALLOC_CONF" not in environment:
+                    environment = _ALLOCATOR | environment
+                with _ray_process(scratch, environment, "run_items") as connection:
                     server = _Server(connection, items, watchdog.log, scratch / _RAY_LOG)
                     server.send((self, scratch, Path.cwd(), watchdog))
                     server.send_work(work)
@@ -98,9 +109,34 @@ class RayTune:
             shutil.rmtree(marks, ignore_errors=True)
 
 
+def cluster_hardware(address: str) -> Hardware:
+    """Return the hardware of all machines of a Ray cluster.
+
+    Raises:
+        UserError: no cluster answers at the address.
+        MachineError: Ray cannot join the cluster.
+    """
+    _check_reachable(address)
+    with run_folder(_temporary_folder()) as scratch:
+        environment = _environment(os.environ, joins_cluster=True)
+        with _ray_process(scratch, environment, "report_hardware") as connection:
+            connection.send(address)
+            try:
+                cpus, gpus = connection.recv()
+            except EOFError:
+                lines = (scratch / _RAY_LOG).read_text(errors="replace").split("\n")
+                reason = next((line for line in reversed(lines) if line.strip()), "Ray has ended")
+                raise MachineError(f"cannot join the cluster at {address}: {reason}") from None
+    return Hardware(cpus, gpus)
+
+
 @contextmanager
-def _ray_process(scratch: Path, environment: Mapping[str, str]) -> Iterator[Connection]:
-    """Start the child process; yield the connection to it, and end all of Ray's processes.
+def _ray_process(
+    scratch: Path, environment: Mapping[str, str], function: str
+) -> Iterator[Connection]:
+    """Start a child process that runs a function of `ray_process`; yield the connection to it.
+
+    In the end, all of Ray's processes are ended.
 
     The child's current folder, which Ray adds to the module path of the workers, contains this
     package and nothing else.
@@ -110,7 +146,8 @@ def _ray_process(scratch: Path, environment: Mapping[str, str]) -> Iterator[Conn
     (package,) = partialnas.__path__
     (code / partialnas.__name__).symlink_to(package)
     ours, theirs = socket.socketpair()
-    program = f"from partialnas.search.executors.ray_process import main; main({theirs.fileno()})"
+    module = "partialnas.search.executors.ray_process"
+    program = f"from {module} import {function}; {function}({theirs.fileno()})"
     with theirs, (scratch / _RAY_LOG).open("wb") as log:
         process = start_session(
             scratch,

@@ -4,6 +4,7 @@ Torch is imported only to train and measure, so a study of a user function does 
 """
 
 import logging
+import sys
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -57,9 +58,21 @@ class TimingJob(Value):
 Item = Job | TimingJob
 
 
+class ReferenceCheck(Value):
+    """An item that runs the reference network once, to check that it can be measured.
+
+    Attributes:
+        settings: task and protocol of each condition of the study.
+    """
+
+    settings: tuple[tuple[Task, Protocol], ...]
+
+
 @dataclass(frozen=True)
 class TaskRunner:
     """Run one item in a worker; made of plain data, so that it can be sent to workers.
+
+    A worker that shares a GPU allocates no more than its share of the memory.
 
     Attributes:
         context: device, folders and limits of trials.
@@ -83,16 +96,25 @@ class TaskRunner:
     module_dirs: tuple[Path, ...] = ()
     plugins: Mapping[str, str] = field(default_factory=dict)
 
-    def __call__(self, item: Item) -> ItemResult:
-        """Return the item's result; failures of a network are in its records, never raised."""
+    def __call__(self, item: Item | ReferenceCheck) -> ItemResult:
+        """Return the item's result; failures of a network are in its records, never raised.
+
+        Raises:
+            UserError: the reference cannot be measured, or the data are missing.
+            MachineError: the device or the disk fails.
+        """
         for folder in self.module_dirs:
             add_module_folder(folder)
         load_plugins(self.plugins)
+        if isinstance(item, ReferenceCheck):
+            return self._check_reference(item)
         if isinstance(item, TimingJob):
             return self._time(item)
         if self.function is None:
             return self._train(item)
         evaluate = import_function(self.function, None, self.function_digest)
+        if "torch" in sys.modules:
+            self._limit_memory()
         settings = self.context, self.required_metrics, self.function_digest
         log, is_timed = partial(self._log_failure, item), self.times_networks
         records = run_function(item, evaluate, *settings, is_timed=is_timed, on_failure=log)
@@ -109,12 +131,14 @@ class TaskRunner:
         from partialnas.runs.training.trial import run_job
 
         keep_freed_memory()
+        self._limit_memory()
         context = replace(self.context, splits=self.splits.get(item.task))
         return ItemResult(records=tuple(run_job(item, context)))
 
     def _time(self, item: TimingJob) -> ItemResult:
         from partialnas.runs.measure.measure import measure
 
+        self._limit_memory()
         inputs = self._timing_inputs(item, item.weights_trial_key)
         try:
             measurement = measure(item.subject, item.task, item.protocol, self.reference, inputs)
@@ -122,6 +146,21 @@ class TaskRunner:
             _LOG.warning("%s", error)
             return ItemResult(reason=str(error))
         return ItemResult(measurement=measurement)
+
+    def _check_reference(self, item: ReferenceCheck) -> ItemResult:
+        from partialnas.runs.measure.measure import check_measurable
+
+        self._limit_memory()
+        for task, protocol in item.settings:
+            check_measurable(self.reference, task, protocol)
+        return ItemResult()
+
+    def _limit_memory(self) -> None:
+        """Limit what torch allocates to this worker's share of a GPU that it shares."""
+        if self.context.gpu_share < 1:
+            from partialnas.runs.system.device import limit_memory
+
+            limit_memory(self.context.device, self.context.gpu_share)
 
     def _timing_inputs(self, item: TimingJob, key: str | None) -> "TimingInputs | None":
         """Return the weights of a trial and the validation images, if the speed depends on them."""

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from partialnas.runs.config.design import Design, DesignArm
 from partialnas.runs.config.overrides import PlainData
+from partialnas.runs.config.protocol import Protocol
 from partialnas.runs.datasets.memory import check_size
 from partialnas.runs.datasets.task import Task, resolve_task, task_facts
 from partialnas.runs.records.subject import Subject, parse_subject
@@ -282,8 +283,12 @@ def _macs(architecture: Architecture, task: Task) -> int:
     return compute_cost(architecture, task.input_spec).macs
 
 
-def check_reference(resolved: ResolvedStudy) -> None:
+def check_reference(resolved: ResolvedStudy, *, on_cpu: bool = False) -> None:
     """Run the reference once under each condition to check that it can be measured, if it will be.
+
+    Args:
+        resolved: the study.
+        on_cpu: whether to run it on two images on the CPU, because only workers use the GPU.
 
     Raises:
         UserError: it cannot run on the images of a task.
@@ -294,4 +299,7 @@ def check_reference(resolved: ResolvedStudy) -> None:
     from partialnas.runs.measure.measure import check_measurable  # imports torch
 
     for condition in resolved.conditions:
-        check_measurable(resolved.reference, condition.task, condition.protocol)
+        protocol = condition.protocol
+        if on_cpu:
+            protocol = Protocol(batch_size=2, form=protocol.form)
+        check_measurable(resolved.reference, condition.task, protocol)

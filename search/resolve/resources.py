@@ -1,10 +1,24 @@
 """Choose the device, the number of workers and their resources."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from partialnas.search.study.study import Study
 from partialnas.space.errors import MachineError, UserError
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What trials may use on this machine, or on all machines of a cluster.
+
+    Attributes:
+        cpus: number of CPU cores.
+        gpus: number of GPUs.
+    """
+
+    cpus: int
+    gpus: int
 
 
 @dataclass(frozen=True)
@@ -16,6 +30,7 @@ class Resources:
         workers: number of trials that run in parallel.
         cpus_per_trial: CPU threads of each trial.
         gpus_per_trial: share of a GPU that each trial reserves; 0 on a CPU.
+        gpus: number of GPUs on this machine or in the cluster; 0 if the study uses the CPU only.
         address: address of a Ray cluster to join, if any.
     """
 
@@ -23,11 +38,21 @@ class Resources:
     workers: int
     cpus_per_trial: int
     gpus_per_trial: float
+    gpus: int = 0
     address: str | None = None
 
 
-def resolve_resources(study: Study, address: str | None = None) -> Resources:
+def resolve_resources(
+    study: Study,
+    address: str | None = None,
+    query_cluster: Callable[[str], Hardware] | None = None,
+) -> Resources:
     """Return the resources for a study on this machine, or on the cluster at `address`.
+
+    Args:
+        study: the study.
+        address: address of a Ray cluster to join, if any.
+        query_cluster: returns the hardware of the cluster at an address.
 
     Raises:
         UserError: an address was given for a study that runs in-process, or Ray's workers cannot
@@ -40,23 +65,29 @@ def resolve_resources(study: Study, address: str | None = None) -> Resources:
             "--address joins a Ray cluster, but executor.kind is in-process; remove --address or "
             "use --set executor.kind=ray"
         )
-
-    gpus = _count_gpus(study)
-    spec = study.executor
+    if address is None:
+        hardware = Hardware(os.cpu_count() or 1, _count_gpus(study))
+        missing = "PyTorch finds no GPU on this machine"
+    else:
+        assert query_cluster is not None, "a cluster is asked for its hardware"
+        hardware = query_cluster(address)
+        missing = f"Ray finds no GPU in the cluster at {address}"
+    spec, gpus = study.executor, hardware.gpus
     device = ("cuda" if gpus else "cpu") if spec.device == "auto" else spec.device
     measured_on = study.measure.device if study.times_networks else "cpu"
     for section, wanted in (("executor", device), ("measure", measured_on)):
-        if wanted.startswith("cuda") and not gpus and address is None:
+        if wanted.startswith("cuda") and not gpus:
             raise MachineError(
-                f"{section}.device is {wanted}, but PyTorch finds no GPU on this machine; use "
-                f"--set {section}.device=cpu to run on the CPU"
+                f"{section}.device is {wanted}, but {missing}; use --set {section}.device=cpu to "
+                "run on the CPU"
             )
     _check_measure_device(study, device)
     share = spec.gpus_per_trial if device == "cuda" else 0.0
     threads = study.recipe.threads
-    fitting = int(gpus / share) if share else (os.cpu_count() or 1) // threads
+    # a worker uses a part of one GPU, never parts of two
+    fitting = gpus * int(1 / share) if share else hardware.cpus // threads
     workers = max(1, fitting) if spec.workers == "auto" else spec.workers
-    return Resources(device, 1 if in_process else workers, threads, share, address)
+    return Resources(device, 1 if in_process else workers, threads, share, gpus, address)
 
 
 def _count_gpus(study: Study) -> int:

@@ -24,7 +24,7 @@ from partialnas.runs.system.environment import environment, utc_now
 from partialnas.runs.training.build import subject_cost
 from partialnas.runs.training.outcome import ratio_metrics
 from partialnas.search.executors.base import ItemResult
-from partialnas.search.executors.tasks import Item, TimingJob
+from partialnas.search.executors.tasks import Item, ReferenceCheck, TimingJob
 from partialnas.search.session.dry_run_ratios import simulate_ratios
 from partialnas.search.study.study import Study
 from partialnas.space.arch.architecture import Architecture
@@ -80,10 +80,12 @@ class DryRunWorker:
     reference: Subject
     required_metrics: tuple[str, ...] = ()
 
-    def __call__(self, item: Item) -> ItemResult:
+    def __call__(self, item: Item | ReferenceCheck) -> ItemResult:
         """Return the simulated result of an item."""
         if isinstance(item, TimingJob):
             return ItemResult(measurement=self._measurement(item))
+        if isinstance(item, ReferenceCheck):
+            return ItemResult()
         return ItemResult(records=tuple(self._record(item, seed) for seed in item.seeds))
 
     def _record(self, job: Job, seed: int) -> Record:

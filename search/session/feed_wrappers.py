@@ -11,11 +11,12 @@ from partialnas.runs.system.files import function_folder
 from partialnas.runs.training.function_files import load_curve
 from partialnas.search.driver.running_front import RunningFront
 from partialnas.search.driver.scheduler import Scheduler
-from partialnas.search.executors.base import END, End, Feed, ItemResult, ItemT, Wait
-from partialnas.search.executors.tasks import Item, TimingJob
+from partialnas.search.executors.base import END, WAIT, End, Feed, ItemResult, ItemT, Wait
+from partialnas.search.executors.tasks import Item, ReferenceCheck, TimingJob
 from partialnas.search.resolve.resolved_study import ResolvedStudy, expected_trials
 from partialnas.search.session.progress import Progress, Tally
 from partialnas.search.session.signals import StopRequest
+from partialnas.space.errors import MachineError
 
 
 class ProgressFeed:
@@ -79,7 +80,7 @@ class ProgressFeed:
                 self._improve(metrics or {})
 
     def _show(self) -> None:
-        self._tally.running = self._feed.in_flight
+        self._tally.running = self._feed.running_trials
         self._tally.repeats = self._feed.pool.repeated_proposals
         if self._progress.is_live:
             self._tally.front = self._front.leading_points()
@@ -124,6 +125,42 @@ def _speed(m: Measurement) -> str:
     relative = "" if m.relative_throughput is None else f", {m.relative_throughput:.3f} x reference"
     marks = f" ({m.marks_text})" if m.num_marks else ""
     return f"{m.throughput_img_s:,.0f} img/s{relative}{marks}"
+
+
+class ReferenceCheckFeed(Feed[ItemT | ReferenceCheck]):
+    """Hand out the check of the reference network, and other items after it.
+
+    Args:
+        feed: the feed of the other items.
+        check: the check, which ends the run if it raises an error; None for none.
+    """
+
+    def __init__(self, feed: Feed[ItemT], check: ReferenceCheck | None) -> None:
+        self._feed = feed
+        self._check = check
+        self._started = False
+
+    def ask(self) -> ItemT | ReferenceCheck | Wait | End:
+        """Return the check, the feed's next item, or WAIT while the check runs."""
+        if self._check is None:
+            return self._feed.ask()
+        if self._started:
+            return WAIT
+        self._started = True
+        return self._check
+
+    def tell(self, item: ItemT | ReferenceCheck, outcome: ItemResult) -> None:
+        """Pass a result on, except that of the check.
+
+        Raises:
+            MachineError: the check has no result, because worker processes died.
+        """
+        if not isinstance(item, ReferenceCheck):
+            self._feed.tell(item, outcome)
+        elif outcome.reason:
+            raise MachineError(f"the reference network cannot be measured: {outcome.reason}")
+        else:
+            self._check = None
 
 
 class ReportedCurveFeed(Feed[ItemT]):

@@ -18,7 +18,7 @@ from partialnas.search.driver.running_front import delete_trunk_checkpoints, del
 from partialnas.search.driver.scheduler import Scheduler, make_source
 from partialnas.search.executors.base import Executor, Feed, InProcess
 from partialnas.search.executors.cluster_files import shared_folder, user_modules
-from partialnas.search.executors.tasks import Item, TaskRunner
+from partialnas.search.executors.tasks import Item, ReferenceCheck, TaskRunner
 from partialnas.search.resolve.resolve import check_reference, resolve_study
 from partialnas.search.resolve.resolved_study import ResolvedStudy, arm_notes, data_notes
 from partialnas.search.resolve.resources import Resources, resolve_resources
@@ -26,6 +26,7 @@ from partialnas.search.session.dry_run import DryRunWorker, as_dry_run, check_fo
 from partialnas.search.session.fail_fast import FailFastFeed
 from partialnas.search.session.feed_wrappers import (
     ProgressFeed,
+    ReferenceCheckFeed,
     ReportedCurveFeed,
     StoppableFeed,
 )
@@ -87,7 +88,7 @@ def run_study(
     """
     progress = Progress(console or Console(stderr=True))
     check_folder(study, folder, dry_run=False)
-    resources = resolve_resources(study, address)
+    resources = _resources(study, address)
     resolved = resolve_study(study, base_dir, recorded_design(folder))
     source = _import_function(study, base_dir)
     work = _task_runner(resolved, resources, base_dir, source)
@@ -172,7 +173,7 @@ def run_stage(
             "networks; run the study itself first"
         )
     progress = Progress(console or Console(stderr=True))
-    resources = resolve_resources(resolved.study, address)
+    resources = _resources(resolved.study, address)
     base_dir = base_dir or recorded_base_dir(folder) or Path()
     source = _import_function(resolved.study, base_dir)
     work = _task_runner(resolved, resources, base_dir, source)
@@ -205,7 +206,8 @@ def _drive(
         outer = ReportedCurveFeed(outer, work.context.folder)
     try:
         with progress.live_display(), handle_signals(progress.event) as stop:
-            stoppable: StoppableFeed[Item] = StoppableFeed(outer, stop)
+            checked = ReferenceCheckFeed(outer, _worker_check(resolved))
+            stoppable = StoppableFeed(checked, stop)
             executor.run(stoppable, replace(work, reference=reference))
             if stoppable.stopped_early:
                 raise KeyboardInterrupt
@@ -242,8 +244,7 @@ def _task_runner(
 ) -> TaskRunner:
     """Return what workers run; the folder is set later (see `_with_folder`)."""
     study = resolved.study
-    if study.times_networks:
-        check_reference(resolved)
+    check_reference(resolved, on_cpu=_worker_check(resolved) is not None)
     return TaskRunner(
         context=Context(
             device=resources.device,
@@ -259,6 +260,25 @@ def _task_runner(
         module_dirs=_module_dirs(study, base_dir),
         plugins=study.plugins,
     )
+
+
+def _resources(study: Study, address: str | None) -> Resources:
+    """Return the devices and workers of a study."""
+    from partialnas.search.executors.ray_tune import cluster_hardware
+
+    return resolve_resources(study, address, cluster_hardware)
+
+
+def _worker_check(resolved: ResolvedStudy) -> ReferenceCheck | None:
+    """Return the check of the reference that a worker of Ray does before it trains, or None.
+
+    Only workers use a GPU: this process may have none, and if it used one, it would hold memory of
+    the GPU for the whole run.
+    """
+    study = resolved.study
+    if study.executor.kind != "ray" or not study.times_networks or study.measure.device == "cpu":
+        return None
+    return ReferenceCheck(settings=tuple((c.task, c.protocol) for c in resolved.conditions))
 
 
 def _module_dirs(study: Study, base_dir: Path) -> tuple[Path, ...]:
@@ -306,6 +326,7 @@ def _executor(
         address=resources.address,
         cpus_per_trial=resources.cpus_per_trial,
         gpus_per_trial=resources.gpus_per_trial,
+        gpus=resources.gpus if resources.gpus_per_trial else 0,
         time_limit_s=None if limit_s is None else 1.5 * limit_s + hang_grace_s,
         isolate=study.executor.isolate,
         modules=user_modules(base_dir) if own_modules and resources.address else (),

@@ -129,10 +129,11 @@ class ExecutorSpec(Value):
     Attributes:
         kind: `ray` (parallel worker processes, on one machine or a cluster) or `in-process` (one
             trial after another in the driver's process).
-        workers: number of trials that run in parallel; `auto` fills the device: one worker per
-            `recipe.threads` cores, or as many as fit on the GPUs.
-        device: `auto` (CUDA if available), `cpu` or `cuda`.
-        gpus_per_trial: share of a GPU that a trial reserves.
+        workers: number of trials that run in parallel; `auto` fills the machine or the cluster:
+            one worker per `recipe.threads` cores, or as many as fit on the GPUs.
+        device: `auto` (CUDA if the machine or the cluster has a GPU), `cpu` or `cuda`.
+        gpus_per_trial: share of a GPU that a trial reserves, its memory included; with 0.25, four
+            trials run on one GPU.
         time_limit_s: training time in seconds after which a trial ends with state `timeout`.
             Under Ray, a worker that does not respond is killed after 1.5 times this limit plus 60
             seconds.
@@ -148,11 +149,18 @@ class ExecutorSpec(Value):
     kind: Literal["ray", "in-process"] = "ray"
     workers: Annotated[int, Field(ge=1, le=100_000)] | Literal["auto"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    gpus_per_trial: float = Field(default=1.0, gt=0, le=8)
+    gpus_per_trial: float = Field(default=1.0, gt=0, le=1)
     time_limit_s: float | None = Field(default=None, gt=0, le=1e9)
     isolate: bool = False
     shared: str | None = None
     pilot: int = Field(default=3, ge=0, le=1000)
+
+    @field_validator("gpus_per_trial", mode="before")
+    @classmethod
+    def _check_gpu_share(cls, share: object) -> object:
+        if isinstance(share, int | float) and share > 1:
+            raise ValueError(f"expected at most 1, because a trial uses one GPU, got {share:g}")
+        return share
 
     @model_validator(mode="after")
     def _check_isolate(self) -> Self:

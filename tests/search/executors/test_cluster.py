@@ -9,11 +9,12 @@ from typing import Any
 
 import psutil
 import pytest
-from worker_functions import Listed, OnTwoNodes, column
+from worker_functions import Listed, OnTwoNodes, column, settings_of_gpu
 
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.search.executors.cluster_files import copy_modules, user_modules
-from partialnas.search.executors.ray_tune import RayTune
+from partialnas.search.executors.ray_tune import RayTune, cluster_hardware
+from partialnas.search.resolve.resources import Hardware
 from partialnas.search.session.run_study import run_study
 from partialnas.search.study.study import Study
 
@@ -119,6 +120,19 @@ def test_a_lost_node_costs_no_item(cluster: Any, tmp_path: Path) -> None:
 def _descendants() -> list[psutil.Process]:
     children = psutil.Process().children(recursive=True)
     return [p for p in children if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.slow
+def test_the_gpus_of_a_cluster_are_used_from_a_machine_without_one(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTORCH_CUDA_ALLOC_CONF", raising=False)
+    monkeypatch.setenv("PYTORCH_ALLOC_CONF", "max_split_size_mb:64")
+    cluster.add_node(num_cpus=3, num_gpus=2)
+    assert cluster_hardware(cluster.address) == Hardware(cpus=3, gpus=2)
+    feed = Listed(["one"])
+    RayTune(folder=tmp_path, address=cluster.address, gpus_per_trial=0.5).run(feed, settings_of_gpu)
+    assert feed.reason("one") in [f"done: {gpu} max_split_size_mb:64" for gpu in (0, 1)]
 
 
 def test_only_python_files_beside_the_study_are_copied(tmp_path: Path) -> None:

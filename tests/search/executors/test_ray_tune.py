@@ -23,6 +23,7 @@ from worker_functions import (
     column,
     process_id,
     process_id_or_fault,
+    settings_of_gpu,
     work,
 )
 
@@ -178,6 +179,17 @@ def test_isolated_items_have_separate_processes_and_ctrl_c_is_passed_on(tmp_path
 def test_a_missing_device_is_reported(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="requires 1000 GPU, but Ray finds"):
         RayTune(folder=tmp_path, gpus_per_trial=1000).run(Listed(["one"]), work)
+
+
+@slow
+def test_ray_manages_the_gpus_that_it_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.delenv("PYTORCH_ALLOC_CONF", raising=False)
+    feed = Listed(["one", "two"])
+    RayTune(folder=tmp_path, workers=2, gpus=1, gpus_per_trial=0.5).run(feed, settings_of_gpu)
+    assert {feed.reason(name) for name in ("one", "two")} == {"done: 0 expandable_segments:True"}
 
 
 @pytest.mark.parametrize(

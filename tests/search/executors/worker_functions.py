@@ -125,6 +125,12 @@ def process_id(item: Item) -> ItemResult:
     return failed_result(item, str(os.getpid()), "done")
 
 
+def settings_of_gpu(item: Item) -> ItemResult:
+    """Return the GPUs that the worker sees, and the settings of its allocator."""
+    names = "CUDA_VISIBLE_DEVICES", "PYTORCH_ALLOC_CONF"
+    return failed_result(item, " ".join(os.environ.get(name, "none") for name in names), "done")
+
+
 class Deadly:
     """Work that exits every process that unpickles it."""
 

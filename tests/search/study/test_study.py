@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from partialnas.runs.ledger.study_meta import RecordedStudy
-from partialnas.search.resolve.resources import resolve_resources
+from partialnas.search.resolve.resources import Hardware, resolve_resources
 from partialnas.search.study.amendments import amendment_meta, differences, find_amendments
 from partialnas.search.study.sections import SearchSpec
 from partialnas.search.study.study import Study
@@ -202,7 +202,8 @@ def test_a_study_in_this_process_runs_one_trial_at_a_time(workers: Any) -> None:
         resolve_resources(inside, "ray://head:10001")
     if workers != "auto":
         spread = Study.model_validate({**PLAIN, "executor": {**executor, "kind": "ray"}})
-        assert resolve_resources(spread, "ray://head:10001").workers == workers
+        cluster = resolve_resources(spread, "head:6379", lambda _: Hardware(cpus=1, gpus=0))
+        assert cluster.workers == workers
 
 
 @pytest.mark.parametrize(
