@@ -1,6 +1,7 @@
 """Decide which trial or measurement of a study runs next, and record the results."""
 
 import gc
+import math
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import cached_property
@@ -16,6 +17,7 @@ from partialnas.runs.system.allocator import gc_paused
 from partialnas.search.driver.candidate import Candidate, CandidateState
 from partialnas.search.driver.candidate_pool import CandidatePool
 from partialnas.search.driver.compute_budget import ComputeBudget
+from partialnas.search.driver.item_queue import next_item, trial_count
 from partialnas.search.driver.running_front import dominated_candidates
 from partialnas.search.driver.successive_halving import SuccessiveHalving
 from partialnas.search.executors.base import END, WAIT, End, ItemResult, Wait
@@ -43,25 +45,28 @@ def make_source(resolved: ResolvedStudy) -> sampling.ProposalSource | None:
 class Scheduler:
     """Hand out the trials and measurements of a study until its budget or its search space ends.
 
-    Arms come first, seed by seed, so that a study that is stopped early is balanced. Then the
-    sampler proposes networks; a repeated proposal is answered from the ledger. In a search with
-    rungs (see `SuccessiveHalving`) proposals are trained on the lowest rung, and the sampler sees
-    only those results, so that it compares networks that were trained alike. Promotions come before
-    new proposals. If an objective is measured, a network is timed before the sampler gets its
-    values; otherwise all networks trained at full fidelity are timed at the end. For learned ratios
-    the resulting static network is timed. A control arm is trained as soon as the ratios that it
-    depends on are learned.
+    Arms come first, seed by seed, so that a study that is stopped early is balanced; with lanes, as
+    many seeds at once as a worker trains side by side. Then the sampler proposes networks; a
+    repeated proposal is answered from the ledger. In a search with rungs (see `SuccessiveHalving`)
+    proposals are trained on the lowest rung, and the sampler sees only those results, so that it
+    compares networks that were trained alike. Promotions come before new proposals. If an objective
+    is measured, a network is timed before the sampler gets its values; otherwise all networks
+    trained at full fidelity are timed at the end. For learned ratios the resulting static network
+    is timed. A control arm is trained as soon as the ratios that it depends on are learned.
 
     Args:
         resolved: the study.
         ledger: the study's ledger; the scheduler resumes from it.
         source: the study's sampler, or None if it does not search.
         notify: shows the user one line.
+        lanes: seeds of a network that a worker trains side by side.
+        workers: number of workers.
 
     Attributes:
         pool: the study's candidates.
         updated_candidates: candidates with new results; the reader removes them.
         in_flight: number of items that executors are working on.
+        running_trials: number of trials and measurements in these items.
     """
 
     def __init__(
@@ -70,8 +75,12 @@ class Scheduler:
         ledger: Ledger,
         source: sampling.ProposalSource | None,
         notify: Callable[[str], None],
+        *,
+        lanes: int = 1,
+        workers: int = 1,
     ) -> None:
         self._resolved = resolved
+        self._lanes, self._workers = lanes, workers
         self._study = resolved.study
         self._ledger = ledger
         self._source = source
@@ -83,7 +92,7 @@ class Scheduler:
         self._timing_names: dict[Identity, str] = {}
         self._queue: deque[Item] = deque()
         self.updated_candidates: deque[Candidate] = deque()
-        self.in_flight = 0
+        self.in_flight = self.running_trials = 0
         self._compute = ComputeBudget(self._study, ledger)
         self._repeats = 0
         self._source_exhausted = False
@@ -144,8 +153,10 @@ class Scheduler:
                 self._queue_timings(retry=not late)
             if not self._queue:
                 return self._end()
-        item = self._queue.popleft()
+        lanes = self._lanes_per_worker() if self._lanes > 1 else 1
+        item = next_item(self._queue, lanes)
         self.in_flight += 1
+        self.running_trials += trial_count(item)
         self._compute.start_item(item)
         if isinstance(item, Job):
             self._ledger.start(*item.trial_keys.values())
@@ -154,6 +165,7 @@ class Scheduler:
     def tell(self, item: Item, outcome: ItemResult) -> None:
         """Record the result of an item and advance its candidates."""
         self.in_flight -= 1
+        self.running_trials -= trial_count(item)
         outcome = self._compute.finish_item(item, outcome)
         if isinstance(item, TimingJob):
             self._add_timing(item, outcome)
@@ -165,6 +177,13 @@ class Scheduler:
             self._queue_controls()
             self._advance(candidate)
             self.updated_candidates.append(candidate)
+
+    def _lanes_per_worker(self) -> int:
+        """Return how many seeds a worker gets: without proposals to come, its share of the jobs."""
+        if self._source is not None and not self._source_exhausted:
+            return self._lanes
+        jobs = sum(isinstance(item, Job) for item in self._queue)
+        return min(self._lanes, math.ceil(jobs / self._workers))
 
     def _end(self) -> End:
         if self._source_exhausted:
