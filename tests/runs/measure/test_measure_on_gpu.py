@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -189,3 +190,47 @@ def test_a_fault_of_the_device_is_no_error_of_the_network(
     network(fail)
     with pytest.raises(DeviceFaultError, match="device-side assert"):
         run(WIDE, TASK, GPU)
+
+
+# ---------------------------------------------------------------- inputs in turn
+
+
+@pytest.mark.xfail(strict=True, reason="every pass reads the same images from the cache")
+@pytest.mark.parametrize("runtime", ["eager", "cuda_graph"])
+@pytest.mark.parametrize(("batch_size", "expected"), [(4, 16), (32, 7), (512, 2)])
+def test_passes_take_turns_at_inputs_that_exceed_the_cache(
+    runtime: str, batch_size: int, expected: int, cuda: FakeCuda, network: Callable[..., None]
+) -> None:
+    cache_bytes = torch.cuda.get_device_properties(0).L2_cache_size
+    seen: list[int] = []
+    network(lambda x: seen.append(x.data_ptr()))
+    protocol = GPU.model_copy(update={"runtime": runtime, "batch_size": batch_size})
+    result = measure(WIDE, TASK, protocol)
+    order = cuda.replays if runtime == "cuda_graph" else seen[-4 * expected :]
+    assert result.inputs == expected
+    assert len({id(graph) for graph, _ in cuda.captures}) in (0, expected)
+    assert len(set(order)) == expected
+    assert all(a != b for a, b in pairwise(order))
+    assert expected == 16 or expected * batch_size * 256 > cache_bytes
+    pools = {id(graph.pool()) for graph, _ in cuda.captures}
+    assert len(pools) <= 1, "graphs of one network share their memory"
+
+
+def test_on_a_cpu_every_pass_has_the_same_input(network: Callable[..., None]) -> None:
+    seen: set[int] = set()
+    network(lambda x: seen.add(x.data_ptr()))
+    measure(WIDE, TASK, CPU)
+    assert len(seen) == 1
+
+
+@pytest.mark.xfail(strict=True, reason="every pass reads the same images from the cache")
+@pytest.mark.usefixtures("cuda")
+def test_further_inputs_do_not_count_as_memory_of_the_network(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    many = measure(WIDE, TASK, GPU)
+    properties = torch.cuda.get_device_properties(0)
+    monkeypatch.setattr(properties, "L2_cache_size", 1)
+    few = measure(WIDE, TASK, GPU)
+    assert (many.inputs, few.inputs) == (16, 2)
+    assert many.peak_memory_bytes == few.peak_memory_bytes
