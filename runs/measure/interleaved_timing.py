@@ -5,9 +5,10 @@ other are slowed alike, so that their ratio is stable; the shorter the timings, 
 """
 
 import gc
+import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import median
 from typing import TypeAlias
 
@@ -73,6 +74,12 @@ def gpu_runner(forward: Forward) -> Runner:
         return Timing(start.elapsed_time(end) / 1000 / passes, wall / passes)
 
     return run
+
+
+def in_turns(passes: Sequence[Forward]) -> Forward:
+    """Return a function that runs the next of several passes, again from the first after all."""
+    turns = itertools.cycle(passes)
+    return lambda: next(turns)()
 
 
 def time_interleaved(

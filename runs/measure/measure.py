@@ -16,6 +16,7 @@ from partialnas.runs.measure.interleaved_timing import (
     Runner,
     cpu_runner,
     gpu_runner,
+    in_turns,
     time_interleaved,
 )
 from partialnas.runs.measure.prepared_model import (
@@ -96,11 +97,11 @@ def measure_many(
     keep_freed_memory()
     reference_model = None
     if reference is not None:
-        reference_model = _reference_model(reference, task, protocol, trained)
+        reference_model = _reference_model(reference, task, protocol, device, trained)
     scale = None
     for subject in subjects:
         start = perf_counter()
-        model = TimingModel(subject, task, protocol, trained)
+        model = TimingModel(subject, task, protocol, device, trained)
         measurement = _measure(model, reference_model, task, protocol, device, start)
         scale = scale or measurement.reference_throughput_img_s
         yield measurement if scale is None else rescale(measurement, scale)
@@ -115,22 +116,26 @@ def check_measurable(subject: Subject, task: Task, protocol: Protocol) -> None:
         DeviceFaultError: the device failed; the process cannot use it any more.
     """
     device = torch_device(protocol.device)
-    model = TimingModel(subject, task, protocol)
+    model = TimingModel(subject, task, protocol, device)
     with shared_access(protocol.device), torch_settings(protocol, device):
-        _check_capturable(model.load(device), protocol)
+        _check_capturable(model.load(), protocol)
 
 
 def _reference_model(
-    reference: Subject, task: Task, protocol: Protocol, trained: TimingInputs | None
+    reference: Subject,
+    task: Task,
+    protocol: Protocol,
+    device: torch.device,
+    trained: TimingInputs | None,
 ) -> TimingModel:
     """Return the reference, kept for the next measurement unless it runs on given images."""
     if trained is not None:
-        return TimingModel(reference, task, protocol, trained._replace(weights=None))
+        return TimingModel(reference, task, protocol, device, trained._replace(weights=None))
     key = subject_digest(reference), subject_name(reference), task, protocol
     model = _KEPT_REFERENCES.get(key)
     if model is None:
         _KEPT_REFERENCES.clear()  # before another one takes memory
-        model = _KEPT_REFERENCES[key] = TimingModel(reference, task, protocol)
+        model = _KEPT_REFERENCES[key] = TimingModel(reference, task, protocol, device)
     return model
 
 
@@ -144,8 +149,8 @@ def _measure(
 ) -> Measurement:
     load = load_average()
     with exclusive_access(protocol.device), torch_settings(protocol, device):
-        reference = None if reference_model is None else reference_model.load(device)
-        candidate = model.load(device)
+        reference = None if reference_model is None else reference_model.load()
+        candidate = model.load()
         with translated_errors(candidate.name, task, protocol):
             timing = _time(candidate, reference, protocol, device)
     summary = summarize_rounds(timing.rounds, protocol.target_half_width)
@@ -169,6 +174,7 @@ def _measure(
         noisy=summary.noisy,
         **timing.device_report._asdict(),
         peak_memory_bytes=candidate.peak_memory_bytes,
+        inputs=len(candidate.passes),
         load=load,
         environment=environment() | precision_facts(protocol.precision, device),
         taken=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -223,12 +229,13 @@ def _runner(
     """
     plain: Runtime = "compiled" if protocol.runtime == "compiled" else "eager"
     if device.type == "cpu":
-        return cpu_runner(model.forward, protocol.threads), plain
+        return cpu_runner(model.passes[0], protocol.threads), plain
     _check_capturable(model, protocol)
     if protocol.runtime == "eager" or model.capture_obstacle is not None:
-        return gpu_runner(model.forward), "eager"
-    (replay,) = capture([model.forward], device)
-    return gpu_runner(replay), "compiled" if protocol.runtime == "compiled" else "cuda_graph"
+        return gpu_runner(in_turns(model.passes)), "eager"
+    replays = capture(model.passes, device)
+    captured: Runtime = "compiled" if protocol.runtime == "compiled" else "cuda_graph"
+    return gpu_runner(in_turns(replays)), captured
 
 
 def _check_capturable(model: PreparedModel, protocol: Protocol) -> None:

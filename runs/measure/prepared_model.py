@@ -1,9 +1,11 @@
 """Preparation of networks for timing: build in a form on the CPU, load onto the device and run."""
 
+import math
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +31,7 @@ from partialnas.space.errors import DeviceFaultError, MachineError, UserError
 from partialnas.space.nn.dpconv import InputDependentMixer
 from partialnas.space.nn.network import Network
 
+_MAX_INPUTS = 16
 _NO_MEMORY = re.compile("out of memory|allocate memory")
 
 
@@ -40,7 +43,7 @@ class PreparedModel:
         digest: digest of the subject.
         name: name of the subject.
         form: form of the network.
-        forward: forward pass; call it within `torch_settings`.
+        passes: the forward pass on each of the inputs; call them within `torch_settings`.
         peak_memory_bytes: peak GPU memory of one forward pass in bytes, weights included; None on
             a CPU.
         capture_obstacle: why the pass cannot be captured as a CUDA graph, or None if it can be, or
@@ -50,7 +53,7 @@ class PreparedModel:
     digest: str
     name: str
     form: Form
-    forward: Forward
+    passes: tuple[Forward, ...]
     peak_memory_bytes: int | None
     capture_obstacle: str | None
 
@@ -92,6 +95,7 @@ class TimingModel:
         subject: the network.
         task: task that gives the shape of the images.
         protocol: measurement settings.
+        device: device of the protocol.
         trained: weights and images, for networks with a speed that depends on them.
 
     Raises:
@@ -104,23 +108,27 @@ class TimingModel:
         subject: Subject,
         task: Task,
         protocol: Protocol,
+        device: torch.device,
         trained: TimingInputs | None = None,
     ) -> None:
         self._subject, self._task, self._protocol = subject, task, protocol
+        self._device = device
         dtype = DTYPES[protocol.precision]
         self._prepared: PreparedModel | None = None
         with self._errors(), torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(0)
-            images = _images(task, protocol.batch_size, trained)
+            images = _images(task, protocol.batch_size, 0, trained)
             network = build_network(subject, task)
             if trained is not None and trained.weights is not None:
                 load_weights(trained.weights, network, trained.splits)
             module, self._form = convert_to_form(network, protocol.form, images[:2])
             # the preferred layout of convolutions: up to a quarter faster, rarely slightly slower
             self._module = module.to(dtype).to(memory_format=torch.channels_last)
-            self._images = images.to(dtype)
+            further = range(1, _num_inputs(images.numel() * dtype.itemsize, device))
+            inputs = (_images(task, protocol.batch_size, i, trained) for i in further)
+            self._inputs = [batch.to(dtype) for batch in (images, *inputs)]
 
-    def load(self, device: torch.device) -> PreparedModel:
+    def load(self) -> PreparedModel:
         """Return the network on the device, which it is moved to and run on in the first call.
 
         There it is compiled, and cuDNN chooses its algorithms; so nothing else may use the device
@@ -133,31 +141,29 @@ class TimingModel:
         """
         if self._prepared is None:
             with self._errors():
-                self._prepared = self._load(device)
+                self._prepared = self._load()
         return self._prepared
 
-    def _load(self, device: torch.device) -> PreparedModel:
-        name, protocol = subject_name(self._subject), self._protocol
+    def _load(self) -> PreparedModel:
+        name, protocol, device = subject_name(self._subject), self._protocol, self._device
         on_gpu = device.type == "cuda"
         if on_gpu:
-            _initialize_libraries(device, self._images.dtype)
+            _initialize_libraries(device, self._inputs[0].dtype)
         allocated = torch.cuda.memory_allocated(device) if on_gpu else 0
         with torch.inference_mode(mode=False):  # parameters stay ordinary tensors
-            module, images = self._module.to(device), self._images.to(device)
+            module, first = self._module.to(device), self._inputs[0].to(device)
         run = compile_forward(name, module) if protocol.runtime == "compiled" else module
-
-        def forward() -> object:
-            return run(images)
-
-        peak = _peak_memory(forward, device)
+        peak = _peak_memory(partial(run, first), device)
+        inputs = [first, *(batch.to(device) for batch in self._inputs[1:])]
+        passes = tuple(partial(run, batch) for batch in inputs)
         is_captured = on_gpu and protocol.runtime != "eager"
         return PreparedModel(
             digest=subject_digest(self._subject),
             name=name,
             form=self._form,
-            forward=forward,
+            passes=passes,
             peak_memory_bytes=None if peak is None else peak - allocated,
-            capture_obstacle=_capture_obstacle(module, forward) if is_captured else None,
+            capture_obstacle=_capture_obstacle(module, passes[0]) if is_captured else None,
         )
 
     def _errors(self) -> AbstractContextManager[None]:
@@ -176,13 +182,28 @@ def _capture_obstacle(module: nn.Module, forward: Forward) -> str | None:
     return "it waits for results of the GPU" if waits_for_gpu(forward) else None
 
 
-def _images(task: Task, count: int, trained: TimingInputs | None) -> Tensor:
-    """Return random images, or images of the validation split, repeated if there are too few."""
+def _num_inputs(image_bytes: int, device: torch.device) -> int:
+    """Return the number of inputs that passes take turns at: on a CPU one, as in a tight loop.
+
+    On a GPU they exceed the L2 cache together, up to a limit, so that each pass reads its images
+    from memory, as in use.
+    """
+    if device.type == "cpu":
+        return 1
+    cache_bytes = torch.cuda.get_device_properties(device).L2_cache_size
+    return min(1 + math.ceil(cache_bytes / image_bytes), _MAX_INPUTS)
+
+
+def _images(task: Task, count: int, number: int, trained: TimingInputs | None) -> Tensor:
+    """Return random images, or the batch of a number from the validation split.
+
+    Images are repeated if there are too few.
+    """
     if trained is None:
         images = torch.randn(count, task.channels, task.resolution, task.resolution)
     else:
         splits = trained.splits
-        indices = np.arange(count) % len(splits.val_y)
+        indices = np.arange(number * count, (number + 1) * count) % len(splits.val_y)
         x, y = splits.val_x[indices], splits.val_y[indices]
         pool = DeviceSplit(x, y, splits, 0, torch.device("cpu"))
         images = next(iter(pool.sequential_batches(count)))[0]

@@ -54,6 +54,8 @@ class Measurement(Value):
         sm_clock_mhz: median clock of the GPU's multiprocessors in MHz, or None.
         power_w: median power of the GPU in watts, or None.
         peak_memory_bytes: peak memory of a forward pass on a GPU, weights included.
+        inputs: number of batches that the passes take turns at, so that a GPU does not find its
+            images in its cache.
         load: load average of the machine over the minute before.
         environment: machine, library versions and code (see `runs.system.environment`).
         taken: time of the measurement, ISO 8601 in UTC.
@@ -90,6 +92,7 @@ class Measurement(Value):
     sm_clock_mhz: float | None = None
     power_w: float | None = None
     peak_memory_bytes: int | None = None
+    inputs: int = 1
     load: float
     environment: dict[str, str | int]
     taken: str

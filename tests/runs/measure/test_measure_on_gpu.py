@@ -195,7 +195,6 @@ def test_a_fault_of_the_device_is_no_error_of_the_network(
 # ---------------------------------------------------------------- inputs in turn
 
 
-@pytest.mark.xfail(strict=True, reason="every pass reads the same images from the cache")
 @pytest.mark.parametrize("runtime", ["eager", "cuda_graph"])
 @pytest.mark.parametrize(("batch_size", "expected"), [(4, 16), (32, 7), (512, 2)])
 def test_passes_take_turns_at_inputs_that_exceed_the_cache(
@@ -223,7 +222,6 @@ def test_on_a_cpu_every_pass_has_the_same_input(network: Callable[..., None]) ->
     assert len(seen) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="every pass reads the same images from the cache")
 @pytest.mark.usefixtures("cuda")
 def test_further_inputs_do_not_count_as_memory_of_the_network(
     monkeypatch: pytest.MonkeyPatch,
