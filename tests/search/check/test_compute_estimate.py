@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.rows import UsageRow
 from partialnas.runs.ledger.usage import DeviceShare, compute_usage
+from partialnas.runs.measure.interleaved_timing import MIN_ROUNDS
 from partialnas.search.check.compute_estimate import compute_lines, estimate_compute
 from partialnas.search.check.time_estimate import TrialTimeEstimate
 from partialnas.search.resolve.resolve import resolve_study
@@ -97,3 +98,26 @@ def test_an_estimate_has_parallel_trainings_and_sequential_measurements() -> Non
 
 def _with(study: Study, **budget: float) -> Study:
     return Study.model_validate(study.frozen() | {"budget": {"trials": 12, **budget}})
+
+
+@pytest.mark.parametrize(
+    ("device", "round_s"),
+    [
+        ("cpu", 4 * 0.001),
+        pytest.param(
+            "cuda",
+            4 * 0.010,
+            marks=pytest.mark.xfail(strict=True, reason="timings of a GPU are priced as a CPU's"),
+        ),
+    ],
+)
+def test_a_measurement_takes_at_least_the_timings_of_its_device(
+    device: str, round_s: float
+) -> None:
+    study = Study.model_validate(PLAIN | {"measure": {"device": device, "max_seconds": 30}})
+    trial_time = TrialTimeEstimate(mean=1, low=1, high=1, lower=1, upper=1)
+    resources = Resources("cuda", 1, 1, 1.0)
+    estimate = estimate_compute(trial_time, resolve_study(study, Path()), resources)
+    assert estimate is not None
+    shortest, longest = (3600 * hours for hours in estimate.measuring)
+    assert shortest / longest == pytest.approx(MIN_ROUNDS * round_s / 30)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import chain, repeat
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -199,6 +200,26 @@ def test_the_arms_of_a_search_count(monkeypatch: pytest.MonkeyPatch) -> None:
         resolve(plain), lambda s, *_: 61.0 if isinstance(s, TimmModel) else 1.0, monkeypatch
     )
     assert estimate.mean == pytest.approx((2 * 61 + 10 * 1) / 12)
+
+
+@pytest.mark.parametrize(
+    ("device", "mean"),
+    [
+        ("cpu", 9.0),
+        pytest.param(
+            "cuda",
+            1.0,
+            marks=pytest.mark.xfail(strict=True, reason="the first trial pays for the process"),
+        ),
+    ],
+)
+def test_on_a_gpu_the_first_run_of_the_process_does_not_count(
+    device: str, mean: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = chain([9.0], repeat(1.0))
+    monkeypatch.setattr(time_estimate, "time_trial", lambda *_, **__: next(seconds))
+    resolved = resolve(PLAIN | {"arms": {"one": {"width": 8}}})
+    assert estimate_trial_time(resolved, device, load_splits).mean == mean
 
 
 def makespan(seconds: Sequence[float], workers: int) -> float:
