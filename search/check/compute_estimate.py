@@ -6,7 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from partialnas.runs.ledger.usage import DeviceShare, format_duration
-from partialnas.runs.measure.interleaved_timing import MIN_CPU_TIMING_S, MIN_ROUNDS
+from partialnas.runs.measure.interleaved_timing import (
+    MIN_CPU_TIMING_S,
+    MIN_GPU_TIMING_S,
+    MIN_ROUNDS,
+)
 from partialnas.search.check.time_estimate import TrialTimeEstimate
 from partialnas.search.resolve.resolved_study import (
     ResolvedStudy,
@@ -65,7 +69,8 @@ def estimate_compute(
     fewest, most = trials / parallel, math.ceil(max_trials / parallel)
     trained = max(fewest, 1) * trial_time.lower, most * trial_time.upper
     protocol, networks = study.protocol, _measured_networks(resolved, trials)
-    fastest = min(protocol.max_seconds, MIN_ROUNDS * _TIMINGS_PER_ROUND * MIN_CPU_TIMING_S)
+    shortest_timing = MIN_CPU_TIMING_S if protocol.device == "cpu" else MIN_GPU_TIMING_S
+    fastest = min(protocol.max_seconds, MIN_ROUNDS * _TIMINGS_PER_ROUND * shortest_timing)
     measuring = networks * fastest, networks * protocol.max_seconds
     share = DeviceShare.from_study(study.frozen()).share(on_gpu=resources.device.startswith("cuda"))
     clock = [t + m for t, m in zip(trained, measuring, strict=True)]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from statistics import fmean
 
 import numpy as np
@@ -89,9 +89,16 @@ class TrialTimer:
         return self._seconds[key]
 
     def time_again(self, kind: _TrialKind) -> float:
-        """Return the seconds of a trial from a new pilot run."""
+        """Return the seconds of a trial from a new pilot run.
+
+        On a GPU, the first pilot run of all does not count: it pays for what a worker process pays
+        once, the CUDA context and the libraries and kernels that are loaded on first use.
+        """
         splits, trunk = self.load(kind.condition.task), kind.trunk_epochs
-        return time_trial(kind.subject, kind.condition, self.device, splits, trunk_epochs=trunk)
+        run = partial(time_trial, kind.subject, kind.condition, self.device, splits)
+        if self.device != "cpu" and not self._seconds:
+            run(trunk_epochs=trunk)
+        return run(trunk_epochs=trunk)
 
     def time_all(self, kinds: Sequence[_TrialKind]) -> list[float]:
         """Return the seconds of trials; those of architectures are interpolated by their work.

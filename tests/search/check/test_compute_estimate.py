@@ -102,14 +102,7 @@ def _with(study: Study, **budget: float) -> Study:
 
 @pytest.mark.parametrize(
     ("device", "round_s"),
-    [
-        ("cpu", 4 * 0.001),
-        pytest.param(
-            "cuda",
-            4 * 0.010,
-            marks=pytest.mark.xfail(strict=True, reason="timings of a GPU are priced as a CPU's"),
-        ),
-    ],
+    [("cpu", 4 * 0.001), ("cuda", 4 * 0.010)],
 )
 def test_a_measurement_takes_at_least_the_timings_of_its_device(
     device: str, round_s: float

@@ -202,17 +202,7 @@ def test_the_arms_of_a_search_count(monkeypatch: pytest.MonkeyPatch) -> None:
     assert estimate.mean == pytest.approx((2 * 61 + 10 * 1) / 12)
 
 
-@pytest.mark.parametrize(
-    ("device", "mean"),
-    [
-        ("cpu", 9.0),
-        pytest.param(
-            "cuda",
-            1.0,
-            marks=pytest.mark.xfail(strict=True, reason="the first trial pays for the process"),
-        ),
-    ],
-)
+@pytest.mark.parametrize(("device", "mean"), [("cpu", 9.0), ("cuda", 1.0)])
 def test_on_a_gpu_the_first_run_of_the_process_does_not_count(
     device: str, mean: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
