@@ -155,7 +155,7 @@ def task_values(entry: Plain) -> Plain:
 def recipe_values(entry: Plain) -> Plain:
     recipe = Recipe.model_validate(entry["data"])
     return {
-        "plain": recipe.model_dump(mode="json"),
+        "plain": recipe.identity_data(),  # as a study stores it
         "static": recipe.identity(has_learned_ratios=False),
         "learns": recipe.identity(has_learned_ratios=True),
         "trunks": [recipe.trunk_epochs(epochs) for epochs in (1, 3, 8, 30)],
