@@ -4,14 +4,13 @@ import importlib.util
 import io
 import re
 import signal
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from forked import run_verb
 from rich.console import Console
 
 from partialnas.analysis import load, study_figure
@@ -126,8 +125,7 @@ def test_promoted_networks_continue_from_the_rung_below(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_study_whose_process_was_killed_keeps_its_curves(tmp_path: Path) -> None:
     write_study(tmp_path, deaths="{12: 2}")
-    command = [sys.executable, "-m", "partialnas", "run", "study.yaml", "--out", "out"]
-    codes = [subprocess.run(command, cwd=tmp_path, capture_output=True).returncode for _ in "123"]
+    codes = [run_verb(["run", "study.yaml", "--out", "out"], tmp_path).returncode for _ in "123"]
     assert codes == [-signal.SIGKILL, -signal.SIGKILL, 0]
     expected = {(8, 4): curve(8, 4, 0), (12, 4): curve(12, 4, 0, 1, 2)}
     assert curves(tmp_path / "out") == expected
@@ -200,15 +198,14 @@ def test_the_shipped_function_trains() -> None:
 
 @pytest.mark.slow
 def test_the_shipped_study_runs_from_any_folder(tmp_path: Path) -> None:
-    study = STUDIES / "own-function.yaml"
-    program = [sys.executable, "-m", "partialnas"]
-    run_quick = [*program, "run", str(study), "--quick", "--out", "out"]
-    subprocess.run(run_quick, cwd=tmp_path, check=True, capture_output=True)
+    run_quick = ["run", str(STUDIES / "own-function.yaml"), "--quick", "--out", "out"]
+    settings = ["--set", "executor.kind=in-process", "--set", "measure.max_seconds=0.2"]
+    done = run_verb([*run_quick, *settings], tmp_path)
+    assert done.returncode == 0, done.stderr
     frame = load(tmp_path / "out")
     assert frame["state"].eq("done").all()
     assert frame["throughput_img_s"].gt(0).all()
-    figure = [*program, "figure", "curves", "out", "-o", "curves.pdf"]
-    subprocess.run(figure, cwd=tmp_path, check=True, capture_output=True)
+    assert run_verb(["figure", "curves", "out", "-o", "curves.pdf"], tmp_path).returncode == 0
     assert (tmp_path / "curves.pdf").read_bytes().startswith(b"%PDF")
 
 

@@ -294,7 +294,7 @@ def test_ray_retries_failures_and_counts_processes_that_died(beside: Beside) -> 
     assert before["state"].tolist() == ["done"] * 2 + ["failed"] * 2
     assert sorted(before["attempts"]) == [1, 1, 1, 2]
     beside.mend()
-    beside.run(**ray, accept_source=True, retry_failed=True)
+    beside.run(**ARMS, accept_source=True, retry_failed=True)
     after = load(beside.out).sort_values(["arm", "seed"])
     assert set(after["state"]) == {"done"}
     assert after["failures"].tolist() == [0, 0, 1, 1]
@@ -303,16 +303,13 @@ def test_ray_retries_failures_and_counts_processes_that_died(beside: Beside) -> 
 
 @pytest.mark.slow
 def test_ray_retries_the_failures_of_a_search(beside: Beside) -> None:
-    ray = {
-        "executor": {"kind": "ray", "workers": 2, "pilot": 0, "device": "cpu"},
-        "budget": {"trials": 8},
-    }
-    beside.run(**ray)
+    beside.run(budget={"trials": 8})
     before = load(beside.out)
     failed = before["state"].eq("failed")
     assert 0 < failed.sum() < len(before) == 8
     beside.mend()
-    beside.run(**ray, accept_source=True, retry_failed=True)
+    ray = {"kind": "ray", "workers": 2, "pilot": 0, "device": "cpu"}
+    beside.run(executor=ray, budget={"trials": 8}, accept_source=True, retry_failed=True)
     after = load(beside.out)
     assert after["key"].tolist() == before["key"].tolist()  # no network is proposed twice
     assert set(after["state"]) == {"done"}

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
+from forked import run_verb
 
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.search.executors.base import END, End, InProcess, ItemResult, Wait
@@ -144,16 +145,12 @@ STUDY: dict[str, Any] = {
 }
 
 
-def begin(folder: Path, executor: dict[str, Any], function: str) -> "subprocess.Popen[str]":
+def write_study(folder: Path) -> list[str]:
+    """Write a study whose trials wait; return the arguments that run it."""
     path = folder / "study.yaml"
-    path.write_text(yaml.safe_dump({**STUDY, "executor": executor, "trial": function}))
+    path.write_text(yaml.safe_dump({**STUDY, "executor": ALONE, "trial": "simulated:waiting"}))
     shutil.copy(HERE / "simulated.py", folder)
-    command = [sys.executable, "-m", "partialnas", "run", str(path), "--out", str(folder / "out")]
-    mine = {"PARTIALNAS_TEST_MARK": str(folder / "mark"), "RAY_worker_niceness": "0"}
-    environment = os.environ | mine
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+    return ["run", str(path), "--out", str(folder / "out")]
 
 
 def counts(folder: Path) -> dict[str, int]:
@@ -182,7 +179,12 @@ WAYS: list[Any] = [
 def test_a_stopped_run_keeps_finished_trials_and_resumes(
     tmp_path: Path, signals: list[int], code: int, done: int
 ) -> None:
-    driver = begin(tmp_path, ALONE, "simulated:waiting")
+    arguments = write_study(tmp_path)
+    environment = os.environ | {"PARTIALNAS_TEST_MARK": str(tmp_path / "mark")}
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "partialnas", *arguments],
+        env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
     until_marked(tmp_path, 2, driver)
     for number in signals:
         driver.send_signal(number)
@@ -197,9 +199,8 @@ def test_a_stopped_run_keeps_finished_trials_and_resumes(
     assert counts(tmp_path)["done"] == done
     assert counts(tmp_path).keys() <= {"done", "planned"}
     (tmp_path / "go").touch()
-    again = begin(tmp_path, ALONE, "simulated:waiting")
-    _, output = again.communicate()
-    assert again.returncode == 0, output
+    again = run_verb(arguments, tmp_path, environment)
+    assert again.returncode == 0, again.stderr
     assert counts(tmp_path) == {"done": 6}
 
 
