@@ -25,6 +25,12 @@ _LIBRARIES = [
     "partialnas.search.check.check_study",
     "partialnas.search.session.run_study",
 ]
+BRIEF = (
+    *("--quick", "--out", "results/quickstart", "--set", "executor.kind=in-process"),
+    *("--set", "recipe.data_share=1/10", "--set", "measure.max_seconds=0.2"),
+)
+"""Options that make `run quickstart` end in seconds."""
+
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(_LIBRARIES)
 _TIMEOUT_S = 240.0

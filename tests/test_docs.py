@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 import pytest
 import yaml
-from forked import run_code, run_verb
+from forked import BRIEF, run_code, run_verb
 
 from partialnas.analysis import load
 from partialnas.search.study.study import Study
@@ -249,8 +249,7 @@ def test_every_command_of_the_tutorial_runs_in_order(tmp_path: Path) -> None:
         program, *arguments = shlex.split(line)
         assert program == "partialnas"
         if arguments[0] == "run":
-            arguments += ["--quick", "--out", "results/quickstart"]
-            arguments += ["--set", "recipe.data_share=1/10"]
+            arguments += BRIEF
         result = run_verb(arguments, tmp_path)
         assert result.returncode == 0, f"{line}\n{result.stderr}"
     for code in blocks("python"):

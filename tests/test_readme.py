@@ -5,16 +5,10 @@ import shlex
 from pathlib import Path
 
 import pytest
-from forked import run_code, run_verb
+from forked import BRIEF, run_code, run_verb
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-BRIEF = (
-    *("--quick", "--out", "results/quickstart", "--set", "executor.kind=in-process"),
-    *("--set", "recipe.data_share=1/10", "--set", "measure.max_seconds=0.2"),
-)
-"""Options that make `run quickstart` end in seconds."""
 
 
 def blocks(language: str) -> list[str]:
