@@ -1,6 +1,7 @@
 """Settings of all tests, and a bound on their duration."""
 
 import faulthandler
+import gc
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
@@ -31,6 +32,20 @@ def install_nvml(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[ModuleTy
 
     yield install
     load_nvml.cache_clear()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Import the tests and the libraries without garbage collection, and exempt them from it.
+
+    Almost nothing of it is ever freed; to traverse it takes a third of the time of the collection.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
