@@ -64,12 +64,14 @@ SHORTHANDS: dict[type[Value], str] = {
     Plan: "`preset: NAME` starts from a preset; other keys replace its settings.",
     Recipe: "`use: NAME` starts from a named recipe, `short` or `standard`; other keys replace its "
     "settings.",
+    Protocol: "`use: NAME` starts from a named protocol, `gpu-latency` (one image) or "
+    "`gpu-throughput` (256 images), both in `bfloat16`; other keys replace its settings.",
 }
 """Description of keys that are not fields of the model."""
 
 KINDS: dict[tuple[type[Value], str], str] = {
     (Study, "plugins"): "a list, each text",
-    (Study, "measure"): "[settings](#measure) or `none`",
+    (Study, "measure"): "[settings](#measure), the name of a protocol, or `none`",
     (SpaceSpec, "axes"): "a mapping of [names of axes](axes.md) to [settings](#spaceaxesname)",
 }
 """Accepted values of fields that are written in another form than they are stored in."""

@@ -74,7 +74,7 @@ def _put(data: PlainData, key: str, value: Any) -> None:
     *parents, last = split_key(key)
     for position, parent in enumerate(parents):
         inner = data.setdefault(parent, {})
-        if parent == "recipe" and isinstance(inner, str):
+        if parent in ("recipe", "measure") and isinstance(inner, str) and inner != "none":
             inner = data[parent] = {"use": inner}
         if not isinstance(inner, dict):
             where = ".".join(parents[: position + 1])

@@ -45,9 +45,10 @@ class Protocol(Value):
             `auto` measures during a search that decides by measured quantities, else at the end;
             in a study with `trial`, it measures nothing. `never` measures nothing; `measure: none`
             is short for it.
-        retries: how often to repeat a noisy or tainted measurement at the end of a run.
+        retries: how often to repeat a noisy, tainted or throttled measurement at the end of a run.
     """
 
+    shorthands: ClassVar[tuple[str, ...]] = ("use",)
     identity_fields: ClassVar[frozenset[str]] = frozenset(
         (
             *("device", "threads", "batch_size", "precision", "form", "runtime"),
@@ -73,3 +74,10 @@ class Protocol(Value):
         if self.precision == "tfloat32" and self.device == "cpu":
             raise ValueError("precision: tfloat32 needs a GPU; use float32 on cpu")
         return self
+
+
+PROTOCOLS: dict[str, Protocol] = {
+    "gpu-latency": Protocol(device="cuda", batch_size=1, precision="bfloat16"),
+    "gpu-throughput": Protocol(device="cuda", batch_size=256, precision="bfloat16"),
+}
+"""Protocols by name: the time of one image, and the speed with a full GPU."""

@@ -12,7 +12,7 @@ from pydantic import (
 from partialnas.runs.config.design import MAX_ARMS
 from partialnas.runs.config.metric_limits import Limit
 from partialnas.runs.config.overrides import PlainData, apply_overrides
-from partialnas.runs.config.protocol import Protocol
+from partialnas.runs.config.protocol import PROTOCOLS, Protocol
 from partialnas.runs.config.quantities import Direction
 from partialnas.runs.config.recipe import RECIPES, Recipe
 from partialnas.search.study import sections
@@ -150,15 +150,7 @@ class StudyFields(Value):
     @field_validator("recipe", mode="before")
     @classmethod
     def _expand_named_recipe(cls, value: object) -> object:
-        if isinstance(value, str):
-            value = {"use": value}
-        if not isinstance(value, Mapping) or "use" not in value:
-            return value
-        name = value["use"]
-        if not isinstance(name, str) or name not in RECIPES:
-            raise ValueError(f"use: unknown recipe {quote(name)}; {suggest(name, RECIPES)}")
-        changes = {key: item for key, item in value.items() if key != "use"}
-        return {**RECIPES[name].model_dump(), **changes}
+        return _expand_name(value, RECIPES, "recipe")
 
     @field_validator("space", mode="before")
     @classmethod
@@ -222,8 +214,8 @@ class StudyFields(Value):
 
     @field_validator("measure", mode="before")
     @classmethod
-    def _expand_no_measuring(cls, value: object) -> object:
-        return {"when": "never"} if value == "none" else value
+    def _expand_named_protocol(cls, value: object) -> object:
+        return {"when": "never"} if value == "none" else _expand_name(value, PROTOCOLS, "protocol")
 
     @property
     def needs_measurement(self) -> bool:
@@ -310,3 +302,16 @@ _MUTABLE = ("budget", "executor", "seeds", "quick", "question", "arms", "ablatio
 def immutable_settings(frozen: PlainData) -> PlainData:
     """Return the settings of a frozen study that must not change once its ledger exists."""
     return {key: value for key, value in frozen.items() if key not in _MUTABLE}
+
+
+def _expand_name(value: object, named: Mapping[str, Value], kind: str) -> object:
+    """Return a section with the settings of `use: NAME`; a text is short for the name alone."""
+    if isinstance(value, str):
+        value = {"use": value}
+    if not isinstance(value, Mapping) or "use" not in value:
+        return value
+    name = value["use"]
+    if not isinstance(name, str) or name not in named:
+        raise ValueError(f"use: unknown {kind} {quote(name)}; {suggest(name, named)}")
+    changes = {key: item for key, item in value.items() if key != "use"}
+    return {**named[name].model_dump(exclude_unset=True), **changes}

@@ -22,7 +22,6 @@ def protocol(measure: Any, **settings: Any) -> Protocol:
     return study(measure, **settings).measure
 
 
-@pytest.mark.xfail(strict=True, reason="protocols have no names")
 @pytest.mark.parametrize(("name", "batch_size"), [("gpu-latency", 1), ("gpu-throughput", 256)])
 def test_a_protocol_for_gpus_is_used_by_its_name(name: str, batch_size: int) -> None:
     used = protocol(name)
@@ -31,14 +30,12 @@ def test_a_protocol_for_gpus_is_used_by_its_name(name: str, batch_size: int) -> 
     assert used == protocol({"use": name})
 
 
-@pytest.mark.xfail(strict=True, reason="protocols have no names")
 def test_other_settings_replace_those_of_the_name() -> None:
     used = protocol({"use": "gpu-latency", "precision": "tfloat32"})
     assert (used.batch_size, used.precision) == (1, "tfloat32")
     assert used == protocol("gpu-latency", **{"measure.precision": "tfloat32"})
 
 
-@pytest.mark.xfail(strict=True, reason="protocols have no names")
 def test_a_name_states_no_time_limit() -> None:
     deciding = {"objectives": {"val_nll": "min", "macs": "min"}}
     assert study("gpu-latency", **deciding).protocol.max_seconds == 5
@@ -47,7 +44,6 @@ def test_a_name_states_no_time_limit() -> None:
     )
 
 
-@pytest.mark.xfail(strict=True, reason="protocols have no names")
 @pytest.mark.parametrize("measure", ["gpu-latncy", {"use": "gpu-latncy"}])
 def test_an_unknown_name_is_an_error_with_the_closest(measure: Any) -> None:
     with pytest.raises(UserError, match="unknown protocol 'gpu-latncy'; did you mean gpu-latency"):
