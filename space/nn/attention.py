@@ -17,6 +17,7 @@ from partialnas.space.nn.soft_kernel import Span
 
 _LINEAR_REACH = 20
 _BUCKET_REACH = 40
+_KEPT_SIZES = 8
 
 
 class StatisticsConv(nn.Conv2d):
@@ -250,15 +251,43 @@ def _row_shares(depth: Tensor, rows: int, ramp: float) -> Tensor:
 
 
 class PositionBias(nn.Module):
-    """A learned bias for each head and distance between two positions."""
+    """A learned bias for each head and distance between two positions.
+
+    Which entries of the table a map needs is computed once for each of the first few map sizes, and
+    kept outside of the state. Kept entries are not replaced: a captured CUDA graph reads them.
+    """
 
     def __init__(self, heads: int) -> None:
         super().__init__()
         self.table = nn.Parameter(torch.zeros(heads, 2 * _BUCKET_REACH + 1))
+        self._kept_buckets: dict[tuple[int, int], Tensor] = {}
 
     def forward(self, height: int, width: int) -> Tensor:
         """Return heads x HW x HW biases, to add to the attention logits."""
-        return self.table[:, position_buckets(height, width, self.table.device)]
+        return self.table[:, self._buckets(height, width)]
+
+    def _buckets(self, height: int, width: int) -> Tensor:
+        """Return the entries for a map; a traced graph computes them, as its sizes may vary."""
+        device = self.table.device
+        if not isinstance(height, int) or torch.compiler.is_compiling() or _is_tracing():
+            return position_buckets(height, width, device)
+        kept = self._kept_buckets.get((height, width))
+        if kept is not None and kept.device == device:
+            return kept
+        with torch.inference_mode(False):  # they may be used in training later
+            buckets = position_buckets(height, width, device)
+        if self._can_keep(buckets) and (kept is not None or len(self._kept_buckets) < _KEPT_SIZES):
+            self._kept_buckets[height, width] = buckets
+        return buckets
+
+    def _can_keep(self, buckets: Tensor) -> bool:
+        """Return whether entries have values: not those of a fake tensor or a graph in capture."""
+        is_captured = self.table.is_cuda and torch.cuda.is_current_stream_capturing()
+        return isinstance(self.table, type(buckets)) and not is_captured
+
+
+def _is_tracing() -> bool:
+    return bool(torch.jit.is_tracing())  # type: ignore[no-untyped-call, attr-defined]
 
 
 def position_buckets(height: int, width: int, device: torch.device | str = "cpu") -> Tensor:

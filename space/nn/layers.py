@@ -15,12 +15,13 @@ class BatchNorm(nn.BatchNorm2d):
 
     One value has no variance. A batch of one image on a 1x1 map is normalized by the running
     statistics, which do not change.
+
+    `num_batches_tracked` is part of the state, as in checkpoints of timm, but batches are not
+    counted: only a cumulative average, which is not supported, needs their number.
     """
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalize N x C x H x W maps per channel."""
-        if self.training and self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(has_variance(input))
         return self._normalize(input, self.running_mean, self.running_var, self.weight, self.bias)
 
     def forward_sliced(self, x: Tensor, span: Span) -> Tensor:

@@ -12,6 +12,7 @@ import multiprocessing
 import sys
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from operator import attrgetter
@@ -184,7 +185,8 @@ def simulated_device() -> SimulatedDevice:
     backend_registration._setup_privateuseone_for_python_backend(SIM, backend_module=_Backend())
     device = SimulatedDevice()
     _register_kernels(device)
-    torch.inference_mode = torch.no_grad  # subclasses have no inference tensors
+    # Subclasses have no inference tensors.
+    torch.inference_mode = lambda mode=True: torch.no_grad() if mode else nullcontext()
     torch.Generator = _HostGenerator
     for types in (_foreach_utils._foreach_supported_types, optimizer._foreach_supported_types):
         types.append(SimulatedTensor)  # optimizers then run what they run on a GPU

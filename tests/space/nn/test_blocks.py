@@ -1,18 +1,24 @@
 """Operations on parts, mixers and blocks, each against its formula written out."""
 
+import copy
 import math
+import pickle
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses import FakeTensorMode
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from partialnas.space.arch.architecture import RealizedBlock
 from partialnas.space.arch.parts import RealizedPart
 from partialnas.space.nn.attention import (
     ChannelAttention,
     PartialSpatialAttention,
+    PositionBias,
     SelfAttention,
     SpatialAttention,
     distance_bucket,
@@ -125,6 +131,64 @@ def test_buckets_of_a_map_match_its_distances(size: tuple[int, int]) -> None:
     assert position_buckets(height, width).tolist() == expected
 
 
+class CountedOperators(TorchDispatchMode):
+    """Counts the operators that run."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def operators_of(position: PositionBias, height: int, width: int) -> int:
+    with CountedOperators() as operators:
+        bias = position(height, width)
+    assert torch.equal(bias, position.table[:, position_buckets(height, width)])
+    return operators.count
+
+
+def test_positions_are_computed_once_for_each_size_of_a_map() -> None:
+    position = PositionBias(2)
+    nn.init.normal_(position.table)
+    sizes = [(3, 5), (5, 3), (1, 1)]
+    first, again = ([operators_of(position, *size) for size in sizes] for _ in range(2))
+    assert max(again) <= 3 < min(first)
+    assert list(position.state_dict()) == ["table"]
+
+
+def test_sizes_of_maps_do_not_fill_the_memory() -> None:
+    position = PositionBias(1)
+    for side in range(1, 40):
+        position(side, 1)
+    assert len(pickle.dumps(position)) < 10_000
+
+
+def test_positions_of_a_copy_are_those_of_the_original() -> None:
+    position = PositionBias(2)
+    nn.init.normal_(position.table)
+    bias = position(3, 5)
+    copies = [copy.deepcopy(position), pickle.loads(pickle.dumps(position))]  # noqa: S301
+    assert all(torch.equal(other(3, 5), bias) for other in copies)
+    assert position.to("meta")(3, 5).is_meta
+
+
+def test_positions_of_an_evaluation_serve_training() -> None:
+    position = PositionBias(2)
+    with torch.inference_mode():
+        position(2, 2)
+    position(2, 2).sum().backward()
+    assert position.table.grad is not None
+    assert position.table.grad.sum() == 2 * 16
+
+
+def test_positions_without_values_are_not_kept() -> None:
+    position = PositionBias(2)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        position(2, 2)
+    assert type(position(2, 2).detach()) is Tensor
+
+
 @pytest.mark.parametrize("heads", [1, 2, 4])
 def test_self_attention_matches_torch(shake: Shake, heads: int) -> None:
     part = SelfAttention(8, heads, dropout=0.5).eval()
@@ -216,4 +280,7 @@ def test_a_norm_with_two_values_per_channel_matches_torch() -> None:
     for shape in ((2, 3, 1, 1), (1, 3, 1, 2)):
         x = torch.randn(shape)
         assert torch.equal(ours(x), torchs(x))
-    assert torch.equal(ours.get_buffer("running_var"), torchs.get_buffer("running_var"))
+        for statistics in ("running_mean", "running_var"):
+            assert torch.equal(ours.get_buffer(statistics), torchs.get_buffer(statistics))
+    assert ours.state_dict().keys() == torchs.state_dict().keys()
+    assert ours.state_dict()["num_batches_tracked"] == 0  # batches are not counted

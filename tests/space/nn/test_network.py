@@ -170,7 +170,7 @@ def test_checkpointing_does_not_change_gradients_and_statistics(learned: bool) -
             assert torch.equal(parameter.grad, other.grad), name
     buffers = dict(checkpointed.named_buffers())
     assert all(torch.equal(buffer, buffers[name]) for name, buffer in plain.named_buffers())
-    assert int(buffers["stages.1.blocks.0.mlp.norm.num_batches_tracked"]) == 2
+    assert buffers["stages.1.blocks.0.mlp.norm.running_mean"].any()
 
 
 def test_checkpointing_recomputes_activations() -> None:
@@ -212,6 +212,8 @@ def test_our_fasternet_matches_that_of_timm(shake: Shake, name: str) -> None:
         assert (logits - expected).abs().max() <= 1e-5 * expected.abs().max()
     statistics = dict(model.named_buffers())
     for key, value in network.named_buffers():
+        if key.endswith("num_batches_tracked"):  # ours are not counted
+            continue
         theirs = next(k for k in statistics if _from_timm(k) == key)
         torch.testing.assert_close(value, statistics[theirs], rtol=1e-4, atol=1e-5)
 
