@@ -123,7 +123,7 @@ def _expected(resolved: ResolvedStudy, ledger: Ledger) -> int | None:
 
 def _speed(m: Measurement) -> str:
     relative = "" if m.relative_throughput is None else f", {m.relative_throughput:.3f} x reference"
-    marks = f" ({m.marks_text})" if m.num_marks else ""
+    marks = f" ({m.marks_text})" if m.marks_text else ""
     return f"{m.throughput_img_s:,.0f} img/s{relative}{marks}"
 
 

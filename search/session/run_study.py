@@ -105,7 +105,8 @@ def run_study(
         write_file(folder / STUDY_FILE, to_yaml(study), is_resumable=True)
         shared = shared_folder(folder, study.executor.shared)
         executor = _executor(study, resources, shared, base_dir, hang_grace_s)
-        feed = _drive(resolved, ledger, _with_folder(work, shared), executor, progress)
+        runner = _with_folder(work, shared)
+        feed = _drive(resolved, ledger, runner, executor, progress, resources.workers)
         if study.recipe.keep_weights == "front":
             delete_weights(folder, feed.dominated_keys())
         if study.recipe.keep_weights != "all":
@@ -183,7 +184,8 @@ def run_stage(
         ledger.update_meta(meta | stages_meta(ledger.study.stages | {stage.name: stage}))
         shared = shared_folder(folder, resolved.study.executor.shared)
         executor = _executor(resolved.study, resources, shared, base_dir)
-        _drive(resolved, ledger, _with_folder(work, shared), executor, progress)
+        runner = _with_folder(work, shared)
+        _drive(resolved, ledger, runner, executor, progress, resources.workers)
 
 
 def _drive(
@@ -192,13 +194,16 @@ def _drive(
     work: TaskRunner | DryRunWorker,
     executor: Executor,
     progress: Progress,
+    workers: int = 1,
 ) -> Scheduler:
     """Run the items of a study; return its scheduler."""
     reference = ledger.study.reference
     ledger.requeue_running()
     stage = resolved.stage.name if resolved.stage else ""
     _retry_environment_failures(ledger, stage, progress)
-    feed = Scheduler(resolved, ledger, make_source(resolved), progress.event)
+    lanes = work.context.lanes if isinstance(work, TaskRunner) else 1
+    source = make_source(resolved)
+    feed = Scheduler(resolved, ledger, source, progress.event, lanes=lanes, workers=workers)
     progress_feed: Feed[Item] = ProgressFeed(feed, resolved, ledger, progress)
     log = ledger.path.with_name("workers.log")
     outer: Feed[Item] = FailFastFeed(progress_feed, resolved.study.executor.pilot, log)
@@ -249,6 +254,7 @@ def _task_runner(
         context=Context(
             device=resources.device,
             time_limit_s=study.executor.time_limit_s,
+            lanes=_lanes(study),
             gpu_share=resources.gpus_per_trial or 1.0,
         ),
         splits={} if study.trial else _splits(resolved),
@@ -260,6 +266,12 @@ def _task_runner(
         module_dirs=_module_dirs(study, base_dir),
         plugins=study.plugins,
     )
+
+
+def _lanes(study: Study) -> int:
+    """Return how many seeds of a network a worker trains at a time."""
+    lanes = study.executor.lanes
+    return 1 if lanes == "auto" or study.trial else lanes
 
 
 def _resources(study: Study, address: str | None) -> Resources:
@@ -318,8 +330,8 @@ def _executor(
         return InProcess(folder / "workers.log")
     from partialnas.search.executors.ray_tune import RayTune
 
-    limit_s = study.executor.time_limit_s
-    own_modules = study.trial or study.plugins
+    limit_s = study.executor.time_limit_s  # of a trial; a worker has several in its lanes
+    own_modules, lanes = study.trial or study.plugins, _lanes(study)
     return RayTune(
         folder=folder,
         workers=resources.workers,
@@ -327,7 +339,7 @@ def _executor(
         cpus_per_trial=resources.cpus_per_trial,
         gpus_per_trial=resources.gpus_per_trial,
         gpus=resources.gpus if resources.gpus_per_trial else 0,
-        time_limit_s=None if limit_s is None else 1.5 * limit_s + hang_grace_s,
+        time_limit_s=None if limit_s is None else 1.5 * limit_s * lanes + hang_grace_s,
         isolate=study.executor.isolate,
         modules=user_modules(base_dir) if own_modules and resources.address else (),
     )

@@ -134,6 +134,9 @@ class ExecutorSpec(Value):
         device: `auto` (CUDA if the machine or the cluster has a GPU), `cpu` or `cuda`.
         gpus_per_trial: share of a GPU that a trial reserves, its memory included; with 0.25, four
             trials run on one GPU.
+        lanes: number of seeds of one network that a worker trains at a time, each with the result
+            that it has alone; fewer if memory runs out. `auto` is 1. Seeds take turns, epoch by
+            epoch.
         time_limit_s: training time in seconds after which a trial ends with state `timeout`.
             Under Ray, a worker that does not respond is killed after 1.5 times this limit plus 60
             seconds.
@@ -146,10 +149,18 @@ class ExecutorSpec(Value):
             records every failure.
     """
 
+    identity_fields: ClassVar[frozenset[str]] = frozenset(
+        (
+            *("kind", "workers", "device", "gpus_per_trial", "time_limit_s", "isolate", "shared"),
+            "pilot",
+        )
+    )
+
     kind: Literal["ray", "in-process"] = "ray"
     workers: Annotated[int, Field(ge=1, le=100_000)] | Literal["auto"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     gpus_per_trial: float = Field(default=1.0, gt=0, le=1)
+    lanes: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = "auto"
     time_limit_s: float | None = Field(default=None, gt=0, le=1e9)
     isolate: bool = False
     shared: str | None = None

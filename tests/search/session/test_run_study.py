@@ -26,6 +26,8 @@ from partialnas.runs.datasets.task import resolve_task
 from partialnas.runs.ledger import column_store as volumes
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.rows import TrialResult
+from partialnas.runs.records.job import Job
+from partialnas.runs.training import trial
 from partialnas.search.driver.candidate import Candidate
 from partialnas.search.driver.running_front import by_feasibility, dominated_candidates
 from partialnas.search.driver.scheduler import Scheduler, make_source
@@ -75,6 +77,25 @@ def test_a_search_ends_at_its_budget_and_trains_nothing_twice(tmp_path: Path, sa
         assert ledger.state_counts()["done"] == 12 == len(ledger.trials())
         assert max(Counter(networks(ledger)).values()) == 1
         assert ledger.count_repeated_proposals() == len(ledger.proposals()) - 12
+
+
+def test_lanes_change_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs: list[Job] = []
+    run_job = trial.run_job
+    monkeypatch.setattr(trial, "run_job", lambda job, at: jobs.append(job) or run_job(job, at))
+    changes = {
+        "arms": {"a": {"width": 4}, "b": {"width": 8}}, "search": None, "space": None,
+        "trial": None, "objectives": {"val_nll": "min"}, "budget": {}, "seeds": 3,
+        "recipe": {"epochs": 1, "data_share": 0.1}, "measure": {"when": "never"},
+    }  # fmt: skip
+    executor = {"kind": "in-process", "device": "cpu"}
+    run_study(study(**changes), tmp_path / "1")
+    run_study(study(**changes, executor={**executor, "lanes": 3}), tmp_path / "3")
+    alone, together = (load(tmp_path / name).set_index("key") for name in ("1", "3"))
+    assert together["state"].tolist() == ["done"] * 6
+    assert [job.seeds for job in jobs[6:]] == [(0, 1, 2)] * 2
+    columns = ["seed", "val_nll", "val_accuracy", "train_nll", "test_nll", "test_accuracy", "macs"]
+    assert together.loc[alone.index, columns].equals(alone[columns])
 
 
 @pytest.mark.slow

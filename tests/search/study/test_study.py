@@ -143,6 +143,13 @@ def frozen(**changes: Any) -> dict[str, Any]:
     return Study.model_validate({**PLAIN, **changes}).frozen()
 
 
+def test_new_settings_are_recorded_only_if_they_are_stated() -> None:
+    assert "lanes" not in frozen()["executor"]
+    assert frozen(executor={"lanes": 3})["executor"]["lanes"] == 3
+    (line,) = find_amendments(frozen(), frozen(executor={"lanes": 3}))
+    assert line.startswith("executor.lanes: ")
+
+
 def test_budget_seeds_executor_and_arms_may_be_amended() -> None:
     arms = {"a": {"width": 8}}
     old = frozen(arms=arms)
