@@ -22,11 +22,12 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from support.simulated_device import SIM, Counts, simulated_device
 
 from partialnas.runs.config.recipe import Recipe
+from partialnas.runs.datasets.augment import DeviceSplits
 from partialnas.runs.datasets.loaders import Splits
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.records.subject import Subject, parse_subject
 from partialnas.runs.training.build import build_network
-from partialnas.runs.training.loop import DeviceSplits, Training
+from partialnas.runs.training.loop import Training
 from partialnas.space.arch.plan import Plan
 from partialnas.space.arch.presets import preset
 

@@ -20,12 +20,13 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchvision.transforms import v2
 
 from partialnas.runs.config.recipe import RECIPES
-from partialnas.runs.datasets.augment import draw_epoch
+from partialnas.runs.datasets.augment import DeviceSplits
 from partialnas.runs.datasets.loaders import Splits, load_splits
 from partialnas.runs.datasets.task import resolve_task
 from partialnas.runs.system.allocator import keep_freed_memory
-from partialnas.runs.training.loop import DeviceSplits, Training
+from partialnas.runs.training.loop import Training
 from partialnas.runs.training.optimizer import make_optimizer
+from partialnas.runs.training.step_tables import StepTables
 from partialnas.space.arch.plan import Plan
 from partialnas.space.nn.network import Network
 
@@ -99,8 +100,9 @@ def steps_alone(splits: Splits, plan: Plan) -> Callable[[], None]:
     network = Network(plan.architecture(), in_chans=1, num_classes=10)
     network.train().to(memory_format=torch.channels_last)
     pool = DeviceSplits.from_splits(splits, recipe, torch.device("cpu")).train
-    epoch_draw = draw_epoch(recipe, len(pool), pool.resolution, 0, 0)
-    batches = [(x, y) for x, y, _ in epoch_draw.batches(pool)]
+    tables = StepTables(pool.device)
+    tables.fill(pool.epoch_tables(recipe, 0, 0))
+    batches = [pool.batch(row) for row in tables.rows()]
     optimizer = make_optimizer(network, recipe)
     criterion = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
 

@@ -21,7 +21,7 @@ from partialnas.runs.datasets.loaders import Splits
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.subject import parse_subject, subject_digest
 from partialnas.runs.system.files import TrialWeights, temporary_path, write_file
-from partialnas.runs.training.loop import evaluate
+from partialnas.runs.training.evaluation import evaluate
 from partialnas.space.errors import MachineError, UserError
 from partialnas.space.nn.network import Network
 

@@ -2,58 +2,66 @@
 
 import math
 import time
-from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial
 from typing import Any
 
 import torch
-from timm.utils.model_ema import ModelEmaV3
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
 from partialnas.runs.config.recipe import Recipe
-from partialnas.runs.datasets.augment import BatchMix, DeviceSplit, draw_epoch, epoch_shape
-from partialnas.runs.datasets.loaders import Splits, subset
+from partialnas.runs.datasets.augment import DeviceSplit, DeviceSplits, epoch_shape
 from partialnas.runs.ratio_learning import tracking
 from partialnas.runs.ratio_learning.learner import RatioLearner
 from partialnas.runs.records.record import CurveRow, RatioEpoch
-from partialnas.runs.system.precision import autocast
-from partialnas.runs.system.seeding import derive_seed, seeded
+from partialnas.runs.system.seeding import derive_seed
+from partialnas.runs.training.evaluation import Evaluation, Evaluator
+from partialnas.runs.training.graph import StepGraph, supports_graphs
+from partialnas.runs.training.lane import Lane
+from partialnas.runs.training.loss_table import LossTable, non_finite_name
 from partialnas.runs.training.lr_schedule import learning_rate, set_learning_rate
-from partialnas.runs.training.optimizer import make_optimizer
+from partialnas.runs.training.optimizer import capturable, make_optimizer
 from partialnas.runs.training.outcome import TrialEndedError, ratio_metrics
+from partialnas.runs.training.pool import Row
+from partialnas.runs.training.step import TrainingStep
+from partialnas.runs.training.step_tables import StepTables
+from partialnas.runs.training.weight_average import WeightAverage
 from partialnas.space.nn.network import Network
 
-_EVALUATION_BATCHES = 4  # training batches per evaluation batch, which needs no gradients
-_CHECK_EVERY = 50  # steps between checks of the loss, which wait for the device
+_CHECK_EVERY = 50  # steps between checks of the loss
 
 
-@dataclass(frozen=True)
-class DeviceSplits:
-    """The three splits on the training device."""
+@dataclass
+class _Progress:
+    """The running epoch.
 
-    train: DeviceSplit
-    val: DeviceSplit
-    test: DeviceSplit
+    Attributes:
+        first: number of its first step in the whole training.
+        rows: rows of its steps.
+        rates: learning rates.
+        shares: shares of the new weights in the weight average.
+        limit_s: seconds that all epochs together may take.
+        done: steps that are done.
+        seconds: seconds that the epoch has taken so far.
+        by_counter: whether the last step read its row by the counter.
+    """
 
-    @classmethod
-    def from_splits(cls, splits: Splits, recipe: Recipe, device: torch.device) -> "DeviceSplits":
-        """Move the splits to a device, with the recipe's share of the training images.
-
-        The training images have a border for its shifts.
-        """
-        splits = subset(splits, recipe.data_share)
-        border = recipe.shift_at(splits.train_x.shape[-1])
-        return cls(
-            DeviceSplit(splits.train_x, splits.train_y, splits, border, device),
-            DeviceSplit(splits.val_x, splits.val_y, splits, 0, device),
-            DeviceSplit(splits.test_x, splits.test_y, splits, 0, device),
-        )
+    first: int
+    rows: list[Row]
+    rates: list[float]
+    shares: list[float]
+    limit_s: float
+    done: int = 0
+    seconds: float = 0.0
+    by_counter: bool = False
 
 
 class Training:
     """A training run that can be saved after each epoch and resumed bit for bit.
+
+    An epoch runs at once (`run_epoch`) or in pieces (`begin_epoch`, `run_steps`, `finish_epoch`)
+    between which other trainings of the process may run; the result is the same. After an error the
+    training cannot be continued.
 
     Args:
         network: network with its initial weights; moved to the device of the images and trained in
@@ -65,6 +73,9 @@ class Training:
         micro_batches: parts of a batch that go through the network one by one, their gradients
             added up, to save memory. Batch norms see one part at a time, and input-dependent ratios
             follow their budget by the last part.
+        lane: number of the training among those that run side by side on a GPU.
+        by_counter: whether steps read their rows by a counter on the device, and on a GPU are
+            replays of a graph; default: on GPUs, where `supports_graphs`. The result is the same.
     """
 
     def __init__(
@@ -76,23 +87,51 @@ class Training:
         data: DeviceSplits,
         *,
         micro_batches: int = 1,
+        lane: int = 0,
+        by_counter: bool | None = None,
     ) -> None:
         self.recipe, self.epochs, self.seed, self.data = recipe, epochs, seed, data
         self.micro_batches = micro_batches
-        self.device = device = data.train.labels.device
-        self.network = network.to(device).to(memory_format=torch.channels_last)
-        self.optimizer = make_optimizer(network, recipe)
-        self.average = (
-            ModelEmaV3(network, decay=recipe.ema, use_warmup=True) if recipe.ema else None
-        )
-        self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
+        self.device = device = data.train.device
+        self.steps = epoch_shape(len(data.train), recipe.batch_size)[0]
         self.curve: list[CurveRow] = []
         self.trunk_epochs = 0
-        self._steps = epoch_shape(len(data.train), recipe.batch_size)[0]
+        self._lane = Lane(device, lane)
+        self._lane.wait_for_caller()
+        with self._lane.stream():
+            self.network = network.to(device).to(memory_format=torch.channels_last)
+            self.optimizer = make_optimizer(network, recipe)
+            self.average = WeightAverage(network, recipe.ema) if recipe.ema else None
+            self._tables = StepTables(device)
+            self._losses = LossTable(self.steps, device)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
         self.ratio_learner = tracking.make_ratio_learner(
-            network, data.train.resolution, epochs * self._steps, recipe.ratio_freeze
+            network, data.train.resolution, epochs * self.steps, recipe.ratio_freeze
         )
         self.ratio_rows: list[RatioEpoch] = []
+        self._progress: _Progress | None = None
+        self._by_counter = device.type == "cuda" if by_counter is None else by_counter
+        self._prepare_functions()
+
+    def _prepare_functions(self) -> None:
+        """Make the functions of a step and of the evaluation anew, without graphs."""
+        parts, average = self.micro_batches, self.average
+        self._by_counter &= supports_graphs(self.network, self.recipe, parts)
+        self._step = TrainingStep(
+            self.network,
+            self.optimizer,
+            self.scaler,
+            average,
+            self.ratio_learner,
+            self.recipe,
+            self.data.train,
+            parts,
+        )
+        self._counted_step = StepGraph(
+            self._run_counted_step, self.device, partial(capturable, self.optimizer)
+        )
+        evaluated = self.network if average is None else average.module
+        self._evaluator = Evaluator(evaluated, self.recipe, self.device, parts)
 
     @property
     def evaluated_network(self) -> nn.Module:
@@ -146,6 +185,7 @@ class Training:
         if self.ratio_learner is not None:
             self.ratio_learner.load_state_dict(state["ratios"])
             self.ratio_rows = [RatioEpoch.model_validate(row) for row in state["ratio_rows"]]
+        self._prepare_functions()
 
     def resume_from_trunk(self, trunk: dict[str, Any]) -> None:
         """Resume from the point at which a shorter run began to cool down.
@@ -165,16 +205,80 @@ class Training:
         Raises:
             TrialEndedError: The loss is not finite, or the time limit is reached.
         """
+        self.begin_epoch(limit_s)
+        self.run_steps(self.steps)
+        return self.finish_epoch()
+
+    def begin_epoch(self, limit_s: float = math.inf) -> None:
+        """Draw all random choices of the next epoch; see `run_epoch`."""
         started = time.perf_counter()
-        epoch = len(self.curve)
-        with seeded(derive_seed(self.seed, epoch, "network"), self.device):
-            train_nll = self._train(epoch, limit_s, started - self.seconds)
+        epoch, steps = len(self.curve), self.steps
+        numbers = range(epoch * steps, (epoch + 1) * steps)
+        rates = [learning_rate(self.recipe, number, self.epochs * steps) for number in numbers]
+        shares = [self.average.share(number) if self.average else 0.0 for number in numbers]
+        self._lane.wait_for_caller()
+        with self._lane.stream():
+            tables = self.data.train.epoch_tables(self.recipe, self.seed, epoch)
+            if self._by_counter:
+                scalars = {"rate": rates, "average_share": shares}
+                tables |= {name: torch.tensor(values) for name, values in scalars.items()}
+            self._tables.fill(tables)
+            rows = self._tables.rows()
+        self._losses.restart()
+        self._lane.seed(derive_seed(self.seed, epoch, "network"))
+        self.network.train()
+        self._progress = _Progress(numbers.start, rows, rates, shares, limit_s)
+        self._progress.seconds = time.perf_counter() - started
+
+    @property
+    def steps_left(self) -> int:
+        """Steps of the epoch that has begun."""
+        return 0 if self._progress is None else self.steps - self._progress.done
+
+    def run_steps(self, count: int = 1) -> None:
+        """Run the next steps of the epoch that has begun.
+
+        Raises:
+            TrialEndedError: The loss is not finite, or the time limit is reached.
+        """
+        assert self._progress is not None, "no epoch has begun"
+        progress, epoch = self._progress, len(self.curve)
+        earlier, started = self.seconds + progress.seconds, time.perf_counter()
+        with self._lane.active():
+            for _ in range(min(count, self.steps_left)):
+                self._run_step(progress)
+                progress.done += 1
+                if progress.done % _CHECK_EVERY == 0:
+                    self._losses.check(progress.done, epoch)
+                if earlier + time.perf_counter() - started > progress.limit_s:
+                    where = f"epoch {epoch + 1} (step {progress.done})"
+                    reason = f"time limit of {progress.limit_s:g} s reached in {where}"
+                    raise TrialEndedError("timeout", reason)
+        progress.seconds += time.perf_counter() - started
+
+    def finish_epoch(self) -> CurveRow:
+        """Evaluate after all steps of an epoch, and add the row to the curve.
+
+        Raises:
+            TrialEndedError: A loss is not finite.
+        """
+        assert self._progress is not None, "no epoch has begun"
+        progress, started = self._progress, time.perf_counter()
+        with self._lane.stream():
+            return self._finish_epoch(progress, started)
+
+    def _finish_epoch(self, progress: _Progress, started: float) -> CurveRow:
+        epoch, learner = len(self.curve), self.ratio_learner
+        train_nll = self._losses.mean(epoch)
         last = epoch + 1 == self.epochs
-        if self.ratio_learner is not None and last:
-            tracking.calibrate_to_budget(self.ratio_learner, self.evaluated_network, self.data.val)
+        set_learning_rate(self.optimizer, progress.rates[-1])  # it may be in a table of the epoch
+        if learner is not None:
+            learner.update_boundaries(progress.first + self.steps)
+            if last:
+                tracking.calibrate_to_budget(learner, self.evaluated_network, self.data.val)
         val_nll, val_accuracy = self._evaluate(self.data.val)
         if not math.isfinite(val_nll):
-            reason = f"validation loss became {_non_finite_name(val_nll)} in epoch {epoch + 1}"
+            reason = f"validation loss became {non_finite_name(val_nll)} in epoch {epoch + 1}"
             raise TrialEndedError("failed", reason)
         row = {
             "epoch": epoch + 1,
@@ -182,17 +286,18 @@ class Training:
             "train_nll": train_nll,
             "val_nll": val_nll,
             "val_accuracy": val_accuracy,
-            "seconds": time.perf_counter() - started,
+            "seconds": progress.seconds + time.perf_counter() - started,
         }
         self.curve.append(row)
-        if self.ratio_learner is not None:
-            self._add_ratio_row(self.ratio_learner, epoch, last=last)
+        self._progress = None
+        if learner is not None:
+            self._add_ratio_row(learner, epoch, last=last)
         return row
 
     def _add_ratio_row(self, ratios: RatioLearner, epoch: int, *, last: bool) -> None:
         network, val = self.evaluated_network, self.data.val
         assert isinstance(network, Network)  # no other network learns ratios
-        frozen = epoch * self._steps < ratios.freeze_step <= (epoch + 1) * self._steps
+        frozen = epoch * self.steps < ratios.freeze_step <= (epoch + 1) * self.steps
         row = tracking.ratio_epoch(ratios, network, val, epoch + 1, frozen=frozen, last=last)
         self.ratio_rows.append(row)
 
@@ -201,7 +306,9 @@ class Training:
 
         `train_nll` is that of the last epoch, over augmented batches during training.
         """
-        test_nll, test_accuracy = self._evaluate(self.data.test)
+        self._lane.wait_for_caller()
+        with self._lane.stream():
+            test_nll, test_accuracy = self._evaluate(self.data.test)
         last = self.curve[-1]
         return {
             **{key: last[key] for key in ("val_accuracy", "val_nll", "train_nll")},
@@ -210,99 +317,32 @@ class Training:
             **ratio_metrics(self.ratio_rows),
         }
 
-    def _train(self, epoch: int, limit_s: float, started: float) -> float:
-        """Train for one epoch, and return the mean negative log-likelihood of its steps."""
-        train = self.data.train
-        plan = draw_epoch(self.recipe, len(train), train.resolution, self.seed, epoch)
-        steps = len(plan.mixes)
-        losses: list[Tensor] = []
-        self.network.train()
-        for number, (x, y, mix) in enumerate(plan.batches(train), start=epoch * steps):
-            rate = learning_rate(self.recipe, number, self.epochs * steps)
-            set_learning_rate(self.optimizer, rate)
-            scale = 1.0
-            if self.ratio_learner is not None:
-                self.ratio_learner.update_boundaries(number)
-                scale = self.scaler.get_scale()
-            losses.append(self._step(x, y, mix))
-            if self.ratio_learner is not None:
-                self.ratio_learner.update_sizes(number, scale)
-            if self.average is not None:
-                self.average.update(self.network, step=number + 1)
-            if len(losses) % _CHECK_EVERY == 0:
-                _check(losses, epoch)
-            if time.perf_counter() - started > limit_s:
-                where = f"epoch {epoch + 1} (step {len(losses)})"
-                raise TrialEndedError("timeout", f"time limit of {limit_s:g} s reached in {where}")
-        _check(losses, epoch)
-        if self.ratio_learner is not None:
-            self.ratio_learner.update_boundaries((epoch + 1) * steps)
-        return float(torch.stack(losses).double().mean())
+    def _run_step(self, progress: _Progress) -> None:
+        number, learner = progress.first + progress.done, self.ratio_learner
+        if learner is not None:
+            learner.update_boundaries(number)
+        if self._is_static:
+            if not progress.by_counter:
+                self._tables.set_counter(progress.done)
+                progress.by_counter = True
+            self._counted_step()
+            return
+        scale = 1.0 if learner is None else self.scaler.get_scale()
+        settings = progress.rates[progress.done], progress.shares[progress.done]
+        self._losses.values[progress.done] = self._step(progress.rows[progress.done], *settings)
+        if learner is not None:
+            learner.update_sizes(number, scale)
 
-    def _step(self, x: Tensor, y: Tensor, mix: BatchMix) -> Tensor:
-        """Run one optimizer step, and return the loss of the batch without label smoothing."""
-        self.optimizer.zero_grad(set_to_none=True)
-        mixed_in = y.flip(0) if mix.weight < 1 else y
-        divided = [whole.tensor_split(self.micro_batches) for whole in (x, y, mixed_in)]
-        shares: list[Tensor] = []
-        for part in zip(*divided, strict=True):
-            with self.ratio_learner.detached_kernels() if self.ratio_learner else nullcontext():
-                shares.append(self._add_gradients(*part, weight=mix.weight, batch_size=len(x)))
-        nll = reduce(torch.add, shares)
-        if self.recipe.clip_grad:
-            self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip_grad)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        return nll
+    @property
+    def _is_static(self) -> bool:
+        """Whether all further steps run the same operations, by a counter on the device."""
+        return self._by_counter and (self.ratio_learner is None or self.ratio_learner.is_frozen)
 
-    def _add_gradients(
-        self, x: Tensor, y: Tensor, mixed_in: Tensor, *, weight: float, batch_size: int
-    ) -> Tensor:
-        """Add the gradients of a part of the batch, and return its share of the batch's loss."""
-        with autocast(self.device, self.recipe.precision):
-            logits = self.network(x)
-        likelihoods = functional.log_softmax(logits.float(), dim=1)
-        nll = functional.nll_loss(likelihoods, y)
-        if weight < 1:
-            nll = torch.lerp(functional.nll_loss(likelihoods, mixed_in), nll, weight)
-        loss = nll
-        if self.recipe.label_smoothing:
-            loss = torch.lerp(nll, -likelihoods.mean(), self.recipe.label_smoothing)
-        share = len(x) / batch_size
-        self.scaler.scale(loss * share).backward()
-        return nll.detach() * share
+    def _run_counted_step(self) -> None:
+        row = self._tables.counted_row()
+        self._tables.store(self._losses.values, self._step(row, row["rate"], row["average_share"]))
 
-    def _evaluate(self, pool: DeviceSplit) -> tuple[float, float]:
-        return evaluate(self.evaluated_network, pool, self.recipe, self.micro_batches)
-
-
-def evaluate(
-    network: nn.Module, pool: DeviceSplit, recipe: Recipe, micro_batches: int = 1
-) -> tuple[float, float]:
-    """Return mean negative log-likelihood in nats and accuracy in percent over all images."""
-    size = max(_EVALUATION_BATCHES * recipe.batch_size // micro_batches, 1)
-    device = pool.labels.device
-    nll = torch.zeros((), dtype=torch.float64, device=device)
-    correct = torch.zeros((), dtype=torch.int64, device=device)
-    network.eval()
-    with torch.inference_mode(), autocast(device, recipe.precision):
-        for x, y in pool.sequential_batches(size):
-            logits = network(x).float()
-            nll += functional.cross_entropy(logits, y, reduction="sum")
-            correct += (logits.argmax(1) == y).sum()
-    return float(nll) / len(pool), 100 * int(correct) / len(pool)
-
-
-def _check(losses: list[Tensor], epoch: int) -> None:
-    """Raise `TrialEndedError` at the first loss that is not finite."""
-    values = torch.stack(losses)
-    if not torch.isfinite(values).all():
-        step = int((~torch.isfinite(values)).nonzero()[0])
-        name = _non_finite_name(float(values[step]))
-        reason = f"loss became {name} in epoch {epoch + 1} (step {step + 1})"
-        raise TrialEndedError("failed", reason)
-
-
-def _non_finite_name(value: float) -> str:
-    return "NaN" if math.isnan(value) else "infinite"
+    def _evaluate(self, pool: DeviceSplit) -> Evaluation:
+        if self.ratio_learner is not None and self.average is not None:
+            self.ratio_learner.copy_to(self.average.module)
+        return self._evaluator.evaluate(pool, by_graph=self._is_static)

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from partialnas.runs.config.recipe import Recipe
 
@@ -38,11 +39,13 @@ def _half_cosine(share: float) -> float:
     return (1 - math.cos(math.pi * share)) / 2
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float | Tensor) -> None:
     """Set the learning rate of all parameters, rounded to float32.
 
-    A rate in a tensor on a device is a float32 too, so that both give the same weights.
+    A rate in a tensor, which only some optimizers accept (see `TENSOR_RATE_OPTIMIZERS`), is a
+    float32, too, so that both give the same weights.
     """
-    rate = float(np.float32(rate))
+    if not isinstance(rate, Tensor):
+        rate = float(np.float32(rate))
     for group in optimizer.param_groups:
         group["lr"] = rate

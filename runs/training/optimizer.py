@@ -1,5 +1,7 @@
 """The optimizer of a recipe."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -8,7 +10,8 @@ from torch import nn
 
 from partialnas.runs.config.recipe import Recipe
 
-_FUSED = ("adamw", "sgd")
+TENSOR_RATE_OPTIMIZERS = ("adamw", "sgd")
+"""Fused optimizers, which read their learning rate from the device; others need it on the host."""
 
 
 def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -22,7 +25,7 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     below 4. The classifier and the parameters of `no_weight_decay()` are left to AdamW as well, as
     Muon's author advises (https://kellerjordan.github.io/posts/muon/).
     """
-    options: dict[str, Any] = {"fused": True} if recipe.optimizer in _FUSED else {}
+    options: dict[str, Any] = {"fused": True} if recipe.optimizer in TENSOR_RATE_OPTIMIZERS else {}
     if recipe.optimizer == "muon":
         options = {
             "fallback_list": _classifier_parameters(network),
@@ -41,3 +44,16 @@ def _classifier_parameters(network: nn.Module) -> list[str]:
     modules = [layer for layer in several if isinstance(layer, nn.Module)]
     final = {id(value) for module in modules for value in module.parameters()}
     return [name for name, value in network.named_parameters() if id(value) in final]
+
+
+@contextmanager
+def capturable(optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """Let a step of a fused optimizer be captured; torch refuses it without this setting."""
+    groups = [group for group in optimizer.param_groups if "capturable" in group]
+    for group in groups:
+        group["capturable"] = True
+    try:
+        yield
+    finally:
+        for group in groups:
+            group["capturable"] = False

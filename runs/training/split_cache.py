@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 
 from partialnas.runs.config.recipe import Recipe
+from partialnas.runs.datasets.augment import DeviceSplits
 from partialnas.runs.datasets.loaders import Splits
-from partialnas.runs.training.loop import DeviceSplits
 
 
 class _Settings(NamedTuple):

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import torch
 
 from partialnas.runs.config.recipe import Recipe
+from partialnas.runs.datasets.augment import DeviceSplits
 from partialnas.runs.datasets.loaders import Splits, load_splits
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.record import Record
@@ -21,7 +22,6 @@ from partialnas.runs.system.seeding import (
 )
 from partialnas.runs.training import checkpoint
 from partialnas.runs.training.context import Context
-from partialnas.runs.training.loop import DeviceSplits
 from partialnas.runs.training.split_cache import SPLIT_CACHE
 from partialnas.runs.training.trial_run import TrialRun
 from partialnas.space.errors import MachineError

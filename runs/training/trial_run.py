@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from partialnas.runs.datasets.augment import epoch_shape
+from partialnas.runs.datasets.augment import DeviceSplits, epoch_shape
 from partialnas.runs.ratio_learning.tracking import frozen_architecture
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.record import Record
@@ -22,7 +22,7 @@ from partialnas.runs.system.seeding import derive_seed, seeded
 from partialnas.runs.training import checkpoint
 from partialnas.runs.training.build import build_network
 from partialnas.runs.training.context import Context
-from partialnas.runs.training.loop import DeviceSplits, Training
+from partialnas.runs.training.loop import Training
 from partialnas.runs.training.outcome import (
     Outcome,
     cost_or_empty,

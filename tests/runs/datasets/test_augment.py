@@ -2,6 +2,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm.data.mixup
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from partialnas.runs.config.recipe import Recipe
-from partialnas.runs.datasets.augment import BatchMix, DeviceSplit, draw_epoch
+from partialnas.runs.datasets.augment import DeviceSplit, MixRow, draw_epoch
 from partialnas.runs.datasets.loaders import Splits
 
 CPU = torch.device("cpu")
@@ -97,53 +98,75 @@ def test_shifts_and_flips_are_uniform() -> None:
     assert abs(plan.mirrored.mean() - 0.5) < 0.01
 
 
+def steps_of(pool: DeviceSplit, recipe: Recipe) -> list[dict[str, Tensor]]:
+    tables = pool.epoch_tables(recipe, 0, 0)
+    return [{name: table[step] for name, table in tables.items()} for step in range(3)]
+
+
 def test_batches_match_the_draws() -> None:
     pool = pool_of(30, 1, 6, 1)
-    plan = draw_epoch(Recipe(batch_size=8, shift=1, flip=True), 30, 6, 0, 0)
-    batches = list(plan.batches(pool))
-    assert len(batches) == 3
-    for step, (x, y, _) in enumerate(batches):
+    recipe = Recipe(batch_size=8, shift=1, flip=True)
+    plan = draw_epoch(recipe, 30, 6, 0, 0)
+    for step, row in enumerate(steps_of(pool, recipe)):
+        x, y = pool.batch(row)
         assert y.tolist() == plan.index[step].tolist()
         starts = pool.crop_offsets(plan.index[step], plan.top[step], plan.left[step])
         assert plan.mirrored is not None
         assert torch.equal(x, pool.crop(starts, torch.from_numpy(plan.mirrored[step])))
 
 
-@pytest.mark.parametrize("weight", [0.0, 0.3, 0.9])
-def test_mixing_matches_timm(weight: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    x, y = torch.randn(8, 3, 5, 5), torch.arange(8)
-    theirs: Any = Mixup(mixup_alpha=1.0, num_classes=10, label_smoothing=0.1)
-    monkeypatch.setattr(theirs, "_params_per_batch", lambda: (weight, False))
-    mixed, target = theirs(x.clone(), y)
-    torch.testing.assert_close(BatchMix(weight).images(x.clone()), mixed)
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+def test_mixed_batches_match_timm(
+    kind: str, channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Timm gets the weights that were drawn, and for CutMix the boxes."""
+    pool = pool_of(30, channels, 6, 1)
+    recipe = Recipe.model_validate({"batch_size": 8, "shift": 1, kind: 1.0})
+    plan, plain = draw_epoch(recipe, 30, 6, 0, 0), recipe.model_copy(update={kind: 0.0})
+    assert plan.mixes is not None
+    rows = zip(steps_of(pool, recipe), steps_of(pool, plain), strict=True)
+    for step, (row, plain_row) in enumerate(rows):
+        weight, box = float(plan.mixes.weights[step]), plan.mixes.boxes[step].tolist()
+        theirs: Any = Mixup(mixup_alpha=1.0, num_classes=30, label_smoothing=0.1)
+        monkeypatch.setattr(theirs, "_params_per_batch", lambda w=weight: (w, kind == "cutmix"))
+        monkeypatch.setattr(
+            timm.data.mixup, "cutmix_bbox_and_lam", lambda *_, b=box, w=weight, **__: (b, w)
+        )
+        x, y = pool.batch(plain_row)
+        mixed, target = theirs(x.clone(), y)
+        images, labels = pool.batch(row)
+        torch.testing.assert_close(images, mixed)
 
-    likelihoods = torch.randn(8, 10).log_softmax(1)
-    expected = -(target * likelihoods).sum(1).mean()
-    nll = torch.lerp(
-        functional.nll_loss(likelihoods, y.flip(0)), functional.nll_loss(likelihoods, y), weight
-    )
-    torch.testing.assert_close(torch.lerp(nll, -likelihoods.mean(), 0.1), expected)
+        logits = torch.randn(8, 30)
+        loss, nll = pool.losses(logits, labels, row, 0.1)
+        torch.testing.assert_close(loss, -(target * logits.log_softmax(1)).sum(1).mean())
+        assert torch.equal(nll, pool.losses(logits, labels, row, 0.0)[0])
 
 
 @settings(deadline=None)
 @given(st.integers(0, 100), st.integers(1, 40))
 def test_a_pasted_box_has_the_area_of_its_weight(epoch: int, side: int) -> None:
     recipe = Recipe(batch_size=4, cutmix=1.0)
-    (mix, *_) = draw_epoch(recipe, 16, side, 0, epoch).mixes
-    x = torch.zeros(4, 2, side, side)
+    mixes = draw_epoch(recipe, 16, side, 0, epoch).mixes
+    assert mixes is not None
+    tables = mixes.tables(side, 2)
+    mix = MixRow(*(tables[name][0] for name in ("mix_weight", "mix_rows", "mix_columns")))
+    x = torch.zeros(4, side, side * 2)
     x[2:] = 1
-    pasted = mix.images(x.clone()) != x
-    assert pasted.double().mean().item() == pytest.approx(1 - mix.weight, abs=1e-7)
+    pasted = mix.images(x) != x
+    assert pasted.double().mean().item() == pytest.approx(1 - float(mix.weight), abs=1e-7)
 
 
 def test_weights_follow_their_beta_distribution_and_both_kinds_occur() -> None:
     recipe = Recipe(batch_size=2, mixup=0.4, cutmix=1.0)
     mixes = draw_epoch(recipe, 8000, 28, 0, 0).mixes
-    plain = np.array([mix.weight for mix in mixes if mix.box is None])
-    assert abs(len(plain) / len(mixes) - 0.5) < 0.03
+    assert mixes is not None
+    plain = mixes.weights[mixes.inside > 0]
+    assert abs(len(plain) / len(mixes.weights) - 0.5) < 0.03
     assert abs(plain.mean() - 0.5) < 0.02
     assert plain.var() == pytest.approx(1 / (4 * (2 * 0.4 + 1)), rel=0.05)
 
 
 def test_nothing_is_mixed_by_default() -> None:
-    assert {mix.weight for mix in draw_epoch(Recipe(), 640, 28, 0, 0).mixes} == {1.0}
+    assert draw_epoch(Recipe(), 640, 28, 0, 0).mixes is None

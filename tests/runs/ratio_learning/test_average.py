@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from partialnas.runs.config.recipe import Recipe
+from partialnas.runs.datasets.augment import DeviceSplits
 from partialnas.runs.datasets.loaders import Splits
-from partialnas.runs.training.loop import DeviceSplits, Training
+from partialnas.runs.training.loop import Training
 from partialnas.space.arch.plan import Plan
 from partialnas.space.deploy.freeze import learned_mixers
 from partialnas.space.nn.dpconv import InputDependentMixer
@@ -74,9 +75,9 @@ def test_the_average_has_the_sizes_of_the_trained_network(method: str, few_digit
     explicit = ExplicitAverage(network)
     update = training.average.update
 
-    def update_both(source: nn.Module, step: int) -> None:
-        update(source, step=step)
-        explicit.update(source)
+    def update_both(share: float | Tensor) -> None:
+        update(share)
+        explicit.update(network)
 
     training.average.update = update_both  # type: ignore[method-assign]
     images = next(iter(data.val.sequential_batches(20)))[0]

@@ -8,6 +8,7 @@ from timm.layers import DropPath
 from torch import nn
 
 from partialnas.runs.config.recipe import Recipe
+from partialnas.runs.datasets.augment import DeviceSplits
 from partialnas.runs.datasets.loaders import Splits, load_splits
 from partialnas.runs.datasets.task import resolve_task
 from partialnas.runs.ratio_learning.tracking import relative_logit_gap
@@ -15,7 +16,7 @@ from partialnas.runs.records.frozen_model import frozen_subject
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.record import RatioEpoch, Record
 from partialnas.runs.training.context import Context
-from partialnas.runs.training.loop import DeviceSplits, Training
+from partialnas.runs.training.loop import Training
 from partialnas.runs.training.trial import run_job
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.plan import Plan

@@ -10,6 +10,7 @@ import torch
 
 from partialnas.runs.config.protocol import Protocol
 from partialnas.runs.config.recipe import Recipe
+from partialnas.runs.datasets.augment import DeviceSplits
 from partialnas.runs.datasets.loaders import Splits
 from partialnas.runs.datasets.task import resolve_task
 from partialnas.runs.measure import prepared_model
@@ -19,7 +20,6 @@ from partialnas.runs.records.job import Job
 from partialnas.runs.system.precision import precision_facts, precision_settings
 from partialnas.runs.training import trial, trial_run
 from partialnas.runs.training.context import Context
-from partialnas.runs.training.loop import DeviceSplits
 from partialnas.space.arch.plan import Plan
 from partialnas.space.errors import UserError
 from partialnas.space.nn.network import Network

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from partialnas.runs.config.recipe import RECIPES, Recipe
-from partialnas.runs.datasets.augment import draw_epoch
+from partialnas.runs.datasets.augment import DeviceSplits, draw_epoch
 from partialnas.runs.datasets.loaders import Splits, load_splits
 from partialnas.runs.datasets.task import resolve_task
-from partialnas.runs.training.loop import DeviceSplits, Training, evaluate
+from partialnas.runs.training.evaluation import evaluate
+from partialnas.runs.training.loop import Training
 from partialnas.runs.training.outcome import TrialEndedError
 
 CPU = torch.device("cpu")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from partialnas.runs.config.recipe import Recipe
+from partialnas.runs.datasets.augment import DeviceSplits
 from partialnas.runs.datasets.loaders import Splits
 from partialnas.runs.datasets.task import resolve_task
 from partialnas.runs.records.job import Job
@@ -20,7 +21,7 @@ from partialnas.runs.records.record import Record
 from partialnas.runs.system.device import is_out_of_memory
 from partialnas.runs.training import trial_run
 from partialnas.runs.training.context import Context
-from partialnas.runs.training.loop import DeviceSplits, Training
+from partialnas.runs.training.loop import Training
 from partialnas.runs.training.trial import run_job
 from partialnas.space.arch.plan import Plan
 from partialnas.space.nn.network import Network

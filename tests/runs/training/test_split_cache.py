@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from partialnas.runs.config.recipe import Recipe
+from partialnas.runs.datasets.augment import DeviceSplits
 from partialnas.runs.datasets.loaders import Splits
-from partialnas.runs.training.loop import DeviceSplits
 from partialnas.runs.training.split_cache import SplitCache
 
 CPU = torch.device("cpu")

@@ -20,7 +20,7 @@ from partialnas.runs.records.subject import Subject, TimmModel
 from partialnas.runs.training import trial, trial_run
 from partialnas.runs.training.build import subject_cost
 from partialnas.runs.training.context import Context
-from partialnas.runs.training.loop import evaluate
+from partialnas.runs.training.evaluation import evaluate
 from partialnas.runs.training.trial import run_job
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.plan import Plan

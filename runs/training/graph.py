@@ -1,0 +1,97 @@
+"""CUDA graphs of training steps and evaluation batches: which trainings have them, and replay.
+
+After a capture that fails, the process cannot use the device any more. Whether there is a graph is
+therefore decided by rule, never by trial.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import nn
+
+from partialnas.runs.config.recipe import Recipe
+from partialnas.runs.training.optimizer import TENSOR_RATE_OPTIMIZERS
+from partialnas.space.errors import DeviceFaultError, describe_error
+from partialnas.space.nn.dpconv import InputDependentMixer
+
+_WARM_UP_CALLS = 3
+_STATIC_PACKAGES = ("torch.nn.", "timm.layers.", "partialnas.space.nn.")
+_STATIC_TIMM_MODELS = ("convnext", "efficientnet", "fasternet", "mobilenetv3", "regnet", "resnet")
+"""Files of timm whose models compute the same operations for all inputs."""
+
+
+def supports_graphs(network: nn.Module, recipe: Recipe, micro_batches: int = 1) -> bool:
+    """Return whether the steps of a training can be captured as a graph.
+
+    They cannot if they decide on the host: by the scale of float16's gradients, by a rate that the
+    optimizer reads there, by the sizes that the images of a batch have, or in modules that are not
+    known to be static, such as a user's.
+    """
+    return (
+        micro_batches == 1
+        and recipe.precision != "float16"
+        and recipe.optimizer in TENSOR_RATE_OPTIMIZERS
+        and all(map(_is_static, network.modules()))
+    )
+
+
+def _is_static(module: nn.Module) -> bool:
+    if isinstance(module, InputDependentMixer) or getattr(module, "grad_checkpointing", False):
+        return False
+    source = type(module).__module__ + "."
+    timm_models = tuple(f"timm.models.{name}." for name in _STATIC_TIMM_MODELS)
+    return source.startswith(_STATIC_PACKAGES + timm_models)
+
+
+class StepGraph:
+    """A function that is captured after its first calls, and then replayed as a CUDA graph.
+
+    The first calls warm up libraries on the stream of the capture. They run the function itself, so
+    that no state has to be restored. On a CPU all calls do.
+
+    Args:
+        function: function of tensors that stay where they are. Its results are written to such
+            tensors, too.
+        device: device of the tensors.
+        prepare: context of the capture.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[], None],
+        device: torch.device,
+        prepare: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        self._function, self._device, self._prepare = function, device, prepare
+        self._calls = 0
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    def __call__(self) -> None:
+        """Run the function on the current stream, which on a GPU is a side stream.
+
+        Raises:
+            DeviceFaultError: The graph cannot be captured. The process cannot use the device any
+                more.
+        """
+        if self._graph is None and self._device.type == "cuda" and self._calls == _WARM_UP_CALLS:
+            self._graph = self._capture()
+        if self._graph is not None:
+            self._graph.replay()
+        else:
+            self._calls += 1
+            self._function()
+
+    def _capture(self) -> torch.cuda.CUDAGraph:
+        graph = torch.cuda.CUDAGraph()
+        stream = torch.cuda.current_stream(self._device)
+        try:
+            with (
+                self._prepare(),
+                torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"),
+            ):
+                self._function()
+        except Exception as error:
+            fault = f"a CUDA graph cannot be captured ({describe_error(error)})"
+            raise DeviceFaultError(str(self._device), fault) from error
+        return graph
