@@ -177,7 +177,7 @@ def _spread(by_seed: Mapping[int, Metrics], key: str, spec: str) -> str:
 
 def _costs(trial: TrainedTrial, verification: ExportVerification) -> str:
     cost, speed, side = verification.cost, verification.speed, trial.task.resolution
-    marks = f" ({speed.marks_text})" if speed.num_marks else ""
+    marks = f" ({speed.marks_text})" if speed.marks_text else ""
     processor = speed.environment.get("processor", speed.device)
     device = processor if speed.device_kind == "cpu" else speed.device
     return (

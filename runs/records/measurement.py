@@ -105,11 +105,17 @@ class Measurement(Value):
 
     @property
     def marks_text(self) -> str:
-        """Its quality marks as text, such as `noisy, tainted`; empty if there are none."""
+        """What distinguishes it, such as `noisy, tainted`; empty if there is nothing.
+
+        Besides quality marks: a network that ran eagerly although its reference did not, and a
+        device whose other processes are unknown. To repeat it changes neither.
+        """
         marks = {
             "noisy": self.noisy,
             "tainted": self.tainted,
             f"throttled ({self.throttle_reasons})": self.throttle_reasons,
+            "eager": self.runtime == "eager" and self.reference_runtime not in (None, "eager"),
+            "other processes unknown": self.tainted is None,
         }
         return ", ".join(mark for mark, is_set in marks.items() if is_set)
 

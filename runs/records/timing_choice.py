@@ -141,7 +141,9 @@ def best_measurement(
     """Return the measurement that represents a network, or None if none matches the setup.
 
     Preferred are, in this order, the given machine, the form and the runtime of the setup, fewer
-    quality marks, and the latest measurement.
+    quality marks, and the latest measurement. The runtime `auto` is that of CUDA graphs, for the
+    network and for its reference: a network that cannot be captured is compared with a reference
+    that is.
 
     Args:
         measurements: measurements of one network, oldest first.
@@ -156,8 +158,9 @@ def _preference(
     setup: TimingSetup, preferred_machine: Machine | None
 ) -> Callable[[Measurement], tuple[object, ...]]:
     def preference(m: Measurement) -> tuple[object, ...]:
-        runtime = m.runtime == "cuda_graph"
-        return machine(m) == preferred_machine, m.form == setup.form, runtime, -m.num_marks
+        runtimes = (m.runtime, m.reference_runtime or m.runtime)
+        captured = runtimes.count("cuda_graph")  # eager beside an eager reference comes last
+        return machine(m) == preferred_machine, m.form == setup.form, captured, -m.num_marks
 
     return preference
 
@@ -227,7 +230,15 @@ def _has_size(size: ImageSize, m: Measurement) -> bool:
 
 _KIND = (
     *("device", "device_kind", "threads", "batch_size", "precision", "form", "runtime"),
-    *("noisy", "tainted", "throttle_reasons", "resolution", "in_chans", "processor"),
+    *(
+        "reference_runtime",
+        "noisy",
+        "tainted",
+        "throttle_reasons",
+        "resolution",
+        "in_chans",
+        "processor",
+    ),
 )
 
 

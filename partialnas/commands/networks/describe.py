@@ -123,7 +123,8 @@ def measure_networks(
     heads = ("network", "img/s", "ms/batch", "relative", "95 % interval", "rounds", "")
     first = measurements[0]
     shape = f"batch {first.batch_size} of {spec}"
-    how = f"{shape} · {first.precision} · {first.form} form"
+    runtime = "" if first.device_kind == "cpu" else f" · {first.reference_runtime}"
+    how = f"{shape} · {first.precision} · {first.form} form{runtime}"
     table = plain_table(f"{device_description(first)} · {how}", *heads)
     for label, m in zip(network_labels(names, subjects), measurements, strict=True):
         table.add_row(label, f"{m.throughput_img_s:,.1f}", f"{m.latency_ms:.3f}", *_relative(m))

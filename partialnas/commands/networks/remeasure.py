@@ -140,7 +140,7 @@ def _progress(result: TimedNetwork) -> str:
     m, label = result.measurement, result.network.label
     if m is None:
         return f"{label}: skipped: {result.problem}"
-    marks = f" ({m.marks_text})" if m.num_marks else ""
+    marks = f" ({m.marks_text})" if m.marks_text else ""
     state = "measured" if result.fresh else "in the ledger"
     return f"{label}: {m.throughput_img_s:,.0f} img/s{marks}, {state}"
 

@@ -76,7 +76,7 @@ def _onnx(result: "ExportResult") -> list[str]:
 
 def speed_line(speed: "Measurement", *, is_learned: bool) -> str:
     """Return the speed with its marks; relative to the static network for learned ratios."""
-    mark, marks = ("~", f" ({speed.marks_text})") if speed.num_marks else ("", "")
+    mark, marks = "~" * bool(speed.num_marks), f" ({speed.marks_text})" * bool(speed.marks_text)
     throughput = f"{mark}{speed.throughput_img_s:,.0f} img/s{marks}"
     where = f"{throughput} on {speed.device}, batch {speed.batch_size}"
     if not is_learned:

@@ -161,6 +161,39 @@ def test_the_form_of_the_network_does_not_change_the_scale() -> None:
     assert [result.throughput_img_s for result in scaled] == [400.0, 400.0]
 
 
+@pytest.mark.parametrize(
+    ("changes", "text", "count"),
+    [
+        ({}, "", 0),
+        ({"noisy": True, "tainted": True}, "noisy, tainted", 2),
+        ({"throttle_reasons": "power cap"}, "throttled (power cap)", 1),
+        ({"tainted": None}, "other processes unknown", 0),
+        ({"runtime": "eager", "reference_runtime": "cuda_graph"}, "eager", 0),
+        ({"runtime": "eager", "reference_runtime": "eager"}, "", 0),
+    ],
+)
+def test_marks_are_named_and_those_of_quality_counted(
+    changes: dict[str, Any], text: str, count: int
+) -> None:
+    marked = measurement(**{"noisy": False, **changes})
+    assert (marked.marks_text, marked.num_marks) == (text, count)
+    assert Measurement.model_validate_json(marked.model_dump_json()) == marked
+
+
+def test_the_scale_is_that_of_the_runtime_of_the_reference() -> None:
+    """An eager network beside a captured reference shares the scale of captured networks."""
+    captured = {"runtime": "cuda_graph", "reference_runtime": "cuda_graph"}
+    mixed = {"runtime": "eager", "reference_runtime": "cuda_graph"}
+    speeds = to_common_scale(
+        [
+            relative_to(1.0, 1000.0, **captured),
+            relative_to(2.0, 3000.0, **mixed),
+            relative_to(1.0, 100.0, runtime="eager"),
+        ]
+    )
+    assert [m.throughput_img_s for m in speeds] == [2000.0, 4000.0, 100.0]
+
+
 def test_no_torch_is_imported() -> None:
     program = (
         "import sys, partialnas.runs.records.measurement, partialnas.runs.measure.timing_stats;"

@@ -72,6 +72,8 @@ def test_cuda_graphs_are_preferred_on_a_gpu() -> None:
     assert best_measurement([graph, plain], setup) is graph
     assert best_measurement([plain], setup) is plain
     assert best_measurement([graph, plain], setup.with_overrides("runtime=eager")) is plain
+    beside_graph = measured(3, **card, reference_runtime="cuda_graph")
+    assert best_measurement([beside_graph, plain], setup) is beside_graph
 
 
 def test_the_study_machine_is_that_of_the_first_measurement() -> None:
@@ -122,7 +124,8 @@ def test_the_setup_of_a_frozen_study() -> None:
 
 KINDS = {
     "digest": ["a" * 16, "b" * 16], "threads": [1, 4], "form": ["deploy", "training"],
-    "noisy": [False, True], "tainted": [False, True], "runtime": ["eager", "onnxruntime"],
+    "noisy": [False, True], "tainted": [False, None, True], "throttle_reasons": ["", "power cap"],
+    "runtime": ["eager", "cuda_graph", "onnxruntime"], "reference_runtime": [None, "cuda_graph"],
     "environment": [{"processor": "Chip 9"}, {"processor": "Chip 8"}, {}],
 }  # fmt: skip
 SOME = st.builds(measured, st.just(1.0), **{key: st.sampled_from(of) for key, of in KINDS.items()})
