@@ -56,6 +56,8 @@ class Recipe(Value):
         cudnn_benchmark: whether cuDNN times its algorithms for each new shape of a convolution and
             takes the fastest; for GPUs.
         ratio_freeze: share of the steps after which learned ratios are frozen.
+        ratio_every: steps from one move of learned ratios to the next, which uses the mean of their
+            gradients; above 1, training is faster. Ratios of every image do not depend on it.
         threads: CPU threads per trial.
         keep_weights: trials that keep their final weights on disk.
     """
@@ -94,6 +96,7 @@ class Recipe(Value):
     deterministic: bool = False
     cudnn_benchmark: bool = False
     ratio_freeze: float = Field(default=0.7, gt=0, lt=1)
+    ratio_every: int = Field(default=1, ge=1, le=64)
     threads: int = Field(default=1, ge=1, le=1024)
     keep_weights: KeepWeights = "front"
 
@@ -118,9 +121,11 @@ class Recipe(Value):
         `keep_weights` is not among them, and `epochs` counts as the trial's fidelity.
 
         Args:
-            has_learned_ratios: whether the network learns ratios; `ratio_freeze` matters only then.
+            has_learned_ratios: whether the network learns ratios; `ratio_freeze` and `ratio_every`
+                matter only then.
         """
-        excluded = {"epochs", "keep_weights"} | (set() if has_learned_ratios else {"ratio_freeze"})
+        excluded = {"epochs", "keep_weights"}
+        excluded |= set() if has_learned_ratios else {"ratio_freeze", "ratio_every"}
         excluded |= {"warmup"} if self.schedule == "trapezoid" else {"warmup_steps", "cool_down"}
         shares = {"data_share": self.data_share, "width_share": self.width_share}
         excluded |= {name for name, share in shares.items() if share == _WHOLE}

@@ -55,28 +55,28 @@ class GateLearner(RatioLearner):
             moved.append((self.mixers[block.block_index], boundaries))
         set_boundaries(moved)
 
-    def update_sizes(self, step: int, scale: float = 1.0) -> None:
-        """See `RatioLearner.update_sizes`."""
-        if self.is_frozen_at(step):
-            return
+    def _update_sizes(self, step: int, scale: float, count: int) -> None:
         gradients = self._gradients()
-        values = [value / scale for row in gradients.values() for value in row]
+        values = [value / (scale * count) for row in gradients.values() for value in row]
         rms = math.sqrt(fmean(value * value for value in values)) if values else 0.0
         if not math.isfinite(rms):
             return
         self._record_gradients(values)
         if self.budget_macs is not None:
-            pressure = self.multiplier + _GAIN * math.log(self.used_macs() / self.budget_macs)
+            excess = math.log(self.used_macs() / self.budget_macs)
+            pressure = self.multiplier + count * _GAIN * excess
             self.multiplier = min(max(pressure, -_PRESSURE), _PRESSURE)
         fading = 0.5 * (1 + math.cos(math.pi * step / self.freeze_step))
         rate = min(_TRAVEL / self.freeze_step, _FASTEST) * fading
+        unit = (rms + 1e-12) / math.sqrt(count)  # means over steps have less noise
+        remaining = iter(values)
         for block in self.learned_blocks:
-            block_index = block.block_index
-            forces = [g / scale / (rms + 1e-12) + self.multiplier for g in gradients[block_index]]
-            pairs = zip(self.gates[block_index], forces, strict=True)
+            gates = self.gates[block.block_index]
+            forces = [next(remaining) / unit + count * self.multiplier for _ in gates]
+            pairs = zip(gates, forces, strict=True)
             moved = [min(max(gate - rate * force, -1.0), 1.0) for gate, force in pairs]
-            self.gates[block_index] = _in_order(moved)
-            self._set_sizes(block, block.options[_open(self.gates[block_index])], step)
+            self.gates[block.block_index] = _in_order(moved)
+            self._set_sizes(block, block.options[_open(self.gates[block.block_index])], step)
 
     def _gradients(self) -> dict[BlockIndex, list[float]]:
         """Return the gradients of the loss with respect to the gates of each block."""

@@ -60,7 +60,7 @@ class InputDependentLearner(RatioLearner):
         self.is_frozen = True
 
     def update_sizes(self, step: int, scale: float = 1.0) -> None:  # noqa: ARG002
-        """See `RatioLearner.update_sizes`; the optimizer has already unscaled the gradients."""
+        """Follow the budget after every step; the optimizer has already unscaled the gradients."""
         macs = self._mean_macs({index: m.option_indices for index, m in self.mixers.items()})
         parameters = (p for m in self.mixers.values() for p in m.predictor.parameters())
         gradients = [p.grad for p in parameters if p.grad is not None]
@@ -73,6 +73,9 @@ class InputDependentLearner(RatioLearner):
                 self._record_gradients([norm])
         if self.budget_macs is not None:
             self._set_multiplier(self.multiplier + _GAIN * math.log(self._used / self.budget_macs))
+
+    def _update_sizes(self, step: int, scale: float, count: int) -> None:
+        """Do nothing: there are no boundaries that gradients move."""
 
     def _mean_macs(self, indices: OptionIndices) -> Tensor:
         costs = ((self._costs[block_index], index) for block_index, index in indices.items())

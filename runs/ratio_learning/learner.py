@@ -25,6 +25,16 @@ _LATE = 0.8  # share of learning after which its last fifth begins
 class RatioLearner(ABC):
     """Moves the learned ratios of a network while it is trained, and fixes them in the end.
 
+    The gradients of some steps are added up before the boundaries move; the masks are soft in every
+    step. At the end of an epoch and of learning, the boundaries move by what there is.
+
+    Args:
+        network: network with its initial weights.
+        resolution: side of the images in pixels.
+        steps: steps of the whole training.
+        freeze: share of the steps after which the ratios are fixed.
+        every: steps from one move of the boundaries to the next.
+
     Attributes:
         learned_blocks: blocks with learned ratios.
         budget_macs: multiply-accumulates that their mixers may cost together; None for no limit.
@@ -37,7 +47,9 @@ class RatioLearner(ABC):
         path_lengths: channels that the boundaries have moved since then in total, by block.
     """
 
-    def __init__(self, network: Network, resolution: int, steps: int, freeze: float) -> None:
+    def __init__(
+        self, network: Network, resolution: int, steps: int, freeze: float, every: int = 1
+    ) -> None:
         architecture = network.architecture
         input_spec = InputSpec.square(resolution, network.in_chans, network.num_classes)
         self.learned_blocks = learned_blocks(architecture, input_spec)
@@ -55,13 +67,17 @@ class RatioLearner(ABC):
         self.late_sizes: dict[BlockIndex, tuple[float, ...]] = {}
         self.path_lengths = dict.fromkeys(self.sizes, 0.0)
         self._squares: list[float] = []
+        self._every = every
+        self._summed_steps = 0
+        self._gradient_sums: dict[BlockIndex, Tensor] = {}
 
     def update_boundaries(self, step: int) -> None:
         """Set the boundaries for a step, counted from 0, and freeze them when it is time."""
-        if not self.is_frozen_at(step):
+        if self.is_frozen_at(step):
+            if not self.is_frozen:
+                self._freeze()
+        elif not self._summed_steps:
             self._update_boundaries(step)
-        elif not self.is_frozen:
-            self._freeze()
 
     @abstractmethod
     def _update_boundaries(self, step: int) -> None:
@@ -82,13 +98,55 @@ class RatioLearner(ABC):
             for mixer in mixers:
                 mixer.kernels.attach()
 
-    @abstractmethod
     def update_sizes(self, step: int, scale: float = 1.0) -> None:
-        """Update the sizes by the gradients of a step; non-finite gradients change nothing.
+        """Update the sizes by the gradients since the last move, if it is time.
+
+        Non-finite gradients change nothing.
 
         Args:
             step: step, counted from 0.
-            scale: factor of the loss, which is divided out of the gradients.
+            scale: factor of the loss, which is divided out of the gradients of this step.
+        """
+        if self.is_frozen_at(step):
+            return
+        self._summed_steps += 1
+        if self._every == 1:
+            self._move(step, scale)
+            return
+        self._add_gradients(scale)
+        if self._summed_steps == self._every or self.is_frozen_at(step + 1):
+            self._move(step, 1.0)
+
+    def end_epoch(self, step: int) -> None:
+        """Move the boundaries by the gradients that are left, so that no sum must be stored.
+
+        Args:
+            step: first step of the next epoch.
+        """
+        if self._summed_steps:
+            self._move(step - 1, 1.0)
+        self.update_boundaries(step)
+
+    def _add_gradients(self, scale: float) -> None:
+        for block_index, mixer in self.mixers.items():
+            gradient, mixer.shares.grad = mixer.shares.grad, None
+            if gradient is not None:
+                total = self._gradient_sums.get(block_index, 0.0)
+                self._gradient_sums[block_index] = total + gradient / scale
+
+    def _move(self, step: int, scale: float) -> None:
+        self._update_sizes(step, scale, self._summed_steps)
+        self._summed_steps = 0
+        self._gradient_sums.clear()
+
+    @abstractmethod
+    def _update_sizes(self, step: int, scale: float, count: int) -> None:
+        """Update the sizes.
+
+        Args:
+            step: last step, counted from 0.
+            scale: factor of the gradients.
+            count: steps whose gradients are added up.
         """
 
     def is_frozen_at(self, step: int) -> bool:
@@ -144,10 +202,10 @@ class RatioLearner(ABC):
         self.max_displacement[block_index] = max(self.max_displacement[block_index], away)
 
     def _shares_gradient(self, block: LearnedBlock) -> Tensor:
-        """Return the gradient of the loss with respect to the shares of a block's mixer."""
+        """Return the sum of the gradients with respect to the shares of a block's mixer."""
         shares = self.mixers[block.block_index].shares
-        gradient: Tensor = torch.zeros_like(shares) if shares.grad is None else shares.grad
-        return gradient
+        gradient = self._gradient_sums.get(block.block_index, shares.grad)
+        return torch.zeros_like(shares) if gradient is None else gradient
 
     def _record_gradients(self, gradients: Iterable[float]) -> None:
         self._squares.append(sum(gradient * gradient for gradient in gradients))

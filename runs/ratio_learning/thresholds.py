@@ -49,11 +49,8 @@ class ThresholdLearner(RatioLearner):
         widest = max(_WIDEST_RAMP * width, 1.0)
         return float(widest ** (1 - step / self.freeze_step))
 
-    def update_sizes(self, step: int, scale: float = 1.0) -> None:
-        """See `RatioLearner.update_sizes`."""
-        if self.is_frozen_at(step):
-            return
-        gradients = [gradient / scale for gradient in self._gradients()]
+    def _update_sizes(self, step: int, scale: float, count: int) -> None:
+        gradients = [gradient / (scale * count) for gradient in self._gradients()]
         if not all(map(math.isfinite, gradients)):
             return
         self._record_gradients(gradients)
@@ -62,9 +59,9 @@ class ThresholdLearner(RatioLearner):
         if self.budget_macs is not None:
             slopes = self._slopes(shares)
             price = -_across(gradients, slopes) * self.budget_macs
-            self.multiplier += (1 - _MOMENTUM) * (price - self.multiplier)
+            self.multiplier += (1 - _MOMENTUM**count) * (price - self.multiplier)
             gradients = _along(gradients, slopes)
-        moves = self._moves(gradients, step)
+        moves = self._moves(gradients, step, count)
         moved = [share - move for share, move in zip(shares, moves, strict=True)]
         for block, sizes in self._block_sizes(self._projected(moved)):
             self._set_sizes(block, sizes, step)
@@ -86,15 +83,21 @@ class ThresholdLearner(RatioLearner):
             rows += [sum(ends[position:]) for position in block.learning.parts]
         return rows
 
-    def _moves(self, gradients: Sequence[float], step: int) -> list[float]:
-        """Return steps with momentum on a common scale, so that larger gradients move more."""
-        self._steps_taken += 1
+    def _moves(self, gradients: Sequence[float], step: int, count: int) -> list[float]:
+        """Return moves with momentum on a common scale, so that larger gradients move more.
+
+        Gradients are means over `count` steps, and momenta decay as over that many. Where noise
+        prevails, the scale of means is smaller by the root of `count`. With the root in the rate as
+        well, boundaries go about as far as with a move in every step.
+        """
+        self._steps_taken += count
+        momentum, scale_momentum = _MOMENTUM**count, _SCALE_MOMENTUM**count
         square = fmean(gradient * gradient for gradient in gradients)
-        self._scale = _SCALE_MOMENTUM * self._scale + (1 - _SCALE_MOMENTUM) * square
+        self._scale = scale_momentum * self._scale + (1 - scale_momentum) * square
         pairs = zip(self._momentum, gradients, strict=True)
-        self._momentum = [_MOMENTUM * before + (1 - _MOMENTUM) * new for before, new in pairs]
+        self._momentum = [momentum * before + (1 - momentum) * new for before, new in pairs]
         scale = math.sqrt(self._scale / (1 - _SCALE_MOMENTUM**self._steps_taken)) + 1e-12
-        fading = 0.5 * (1 + math.cos(math.pi * step / self.freeze_step))
+        fading = 0.5 * (1 + math.cos(math.pi * step / self.freeze_step)) * math.sqrt(count)
         rate = _TRAVEL / self.freeze_step * fading / (1 - _MOMENTUM**self._steps_taken) / scale
         return [rate * momentum for momentum in self._momentum]
 

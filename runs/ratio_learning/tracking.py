@@ -26,7 +26,7 @@ _NOISE = 0.5  # standard deviation of the noise added to normalized images
 
 
 def make_ratio_learner(
-    network: nn.Module, resolution: int, steps: int, freeze: float
+    network: nn.Module, resolution: int, steps: int, freeze: float, every: int = 1
 ) -> RatioLearner | None:
     """Return the learner of a network's ratios, or None if it has no learned ratios.
 
@@ -35,6 +35,7 @@ def make_ratio_learner(
         resolution: side of the images in pixels, on which costs depend.
         steps: steps of the whole training.
         freeze: share of the steps after which ratios are fixed.
+        every: steps from one move of the boundaries to the next.
 
     Raises:
         UserError: The budget cannot be reached; the message gives the possible range.
@@ -45,7 +46,7 @@ def make_ratio_learner(
     learner: type[RatioLearner] = GateLearner if learned.method == "gates" else ThresholdLearner
     if learned.per == "input":
         learner = InputDependentLearner
-    return learner(network, resolution, steps, freeze)
+    return learner(network, resolution, steps, freeze, every)
 
 
 def ratio_epoch(

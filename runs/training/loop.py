@@ -106,7 +106,11 @@ class Training:
             self._losses = LossTable(self.steps, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
         self.ratio_learner = tracking.make_ratio_learner(
-            network, data.train.resolution, epochs * self.steps, recipe.ratio_freeze
+            network,
+            data.train.resolution,
+            epochs * self.steps,
+            recipe.ratio_freeze,
+            recipe.ratio_every,
         )
         self.ratio_rows: list[RatioEpoch] = []
         self._progress: _Progress | None = None
@@ -273,7 +277,7 @@ class Training:
         last = epoch + 1 == self.epochs
         set_learning_rate(self.optimizer, progress.rates[-1])  # it may be in a table of the epoch
         if learner is not None:
-            learner.update_boundaries(progress.first + self.steps)
+            learner.end_epoch(progress.first + self.steps)
             if last:
                 tracking.calibrate_to_budget(learner, self.evaluated_network, self.data.val)
         val_nll, val_accuracy = self._evaluate(self.data.val)
