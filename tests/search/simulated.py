@@ -19,6 +19,15 @@ def slow(architecture: Any, seed: int, epochs: int) -> dict[str, float]:
     return plain(architecture, seed, epochs)
 
 
+def breaking(architecture: Any, seed: int, epochs: int) -> Any:
+    """Break the device with networks of width 8; this process cannot use it any more."""
+    import torch
+
+    if architecture.widths[0] == 8:
+        raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+    return plain(architecture, seed, epochs)
+
+
 def faulty(architecture: Any, seed: int, epochs: int) -> Any:
     match architecture.widths[0] % 5:
         case 0:
