@@ -15,7 +15,7 @@ from partialnas.runs.records.measurement import Measurement
 from partialnas.runs.records.record import Record, TrialState, is_environment_failure
 from partialnas.runs.records.subject import subject_digest, subject_name
 from partialnas.runs.system.environment import utc_now
-from partialnas.space.errors import MachineError, UserError, describe_error
+from partialnas.space.errors import DeviceFaultError, MachineError, UserError, describe_error
 from partialnas.space.values import Value
 
 
@@ -99,11 +99,17 @@ class InProcess:
 
         Raises:
             RuntimeError: the feed waits although no item is in flight.
+            DeviceFaultError: the device failed; the item has failed with this reason.
         """
         while (item := feed.ask()) is not END:
             if item is WAIT:
                 raise RuntimeError("the feed waits, but no item is in flight")
-            feed.tell(item, run_item(work, item, self._log))
+            try:
+                result = run_item(work, item, self._log)
+            except DeviceFaultError as error:
+                feed.tell(item, failed_result(item, error.reason))
+                raise
+            feed.tell(item, result)
 
 
 def run_item(work: ItemFunction[ItemT], item: ItemT, log: Path | None) -> ItemResult:

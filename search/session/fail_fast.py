@@ -34,7 +34,7 @@ class FailFastFeed(Generic[ItemT]):
         """Return the feed's next item; release failures if nothing else is in flight."""
         item = self._feed.ask()
         if isinstance(item, FeedSignal) and self._held and not self._in_flight:
-            self._release()
+            self.release()
             item = self._feed.ask()
         self._in_flight += not isinstance(item, FeedSignal)
         return item
@@ -53,7 +53,7 @@ class FailFastFeed(Generic[ItemT]):
         self._first += outcome.records
         if not _all_fail_alike(self._first):
             self._disabled = True
-            self._release()
+            self.release()
         elif len(self._first) >= self._count and len({record.digest for record in self._first}) > 1:
             raise MachineError(
                 f"the first {len(self._first)} trials all failed for the same reason: "
@@ -63,7 +63,8 @@ class FailFastFeed(Generic[ItemT]):
                 "--set executor.pilot=0 to record their failures."
             )
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """Pass on the failures that are held back."""
         held, self._held = self._held, []
         for item, outcome in held:
             self._feed.tell(item, outcome)

@@ -44,7 +44,7 @@ from partialnas.search.study.study import Study
 from partialnas.search.study.study_data import STUDY_FILE, recorded_base_dir
 from partialnas.search.study.study_fields import COUNTED, MEASURED_LIMITS
 from partialnas.search.study.study_file import to_yaml
-from partialnas.space.errors import UserError
+from partialnas.space.errors import DeviceFaultError, UserError
 from partialnas.space.plugins import module_folder
 from partialnas.space.source_code import ModuleSource
 
@@ -206,7 +206,8 @@ def _drive(
     feed = Scheduler(resolved, ledger, source, progress.event, lanes=lanes, workers=workers)
     progress_feed: Feed[Item] = ProgressFeed(feed, resolved, ledger, progress)
     log = ledger.path.with_name("workers.log")
-    outer: Feed[Item] = FailFastFeed(progress_feed, resolved.study.executor.pilot, log)
+    pilot = FailFastFeed(progress_feed, resolved.study.executor.pilot, log)
+    outer: Feed[Item] = pilot
     if isinstance(work, TaskRunner) and work.function and work.context.folder:
         outer = ReportedCurveFeed(outer, work.context.folder)
     try:
@@ -216,6 +217,9 @@ def _drive(
             executor.run(stoppable, replace(work, reference=reference))
             if stoppable.stopped_early:
                 raise KeyboardInterrupt
+    except DeviceFaultError:  # in this process; the next session must not begin with its trial
+        pilot.release()
+        raise
     finally:
         with suppress(Exception):
             ledger.requeue_running()

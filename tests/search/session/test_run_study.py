@@ -98,7 +98,6 @@ def test_lanes_change_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert together.loc[alone.index, columns].equals(alone[columns])
 
 
-@pytest.mark.xfail(strict=True, reason="the trial is not recorded, and begins the next session")
 def test_a_network_that_breaks_the_device_ends_one_session_only(tmp_path: Path) -> None:
     arms = {"broken": {"width": 8}, "sound": {"width": 16}}
     changes = {"trial": "simulated:breaking", "arms": arms, "search": None, "space": None}
