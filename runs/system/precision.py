@@ -18,6 +18,7 @@ DTYPES: dict[Precision, torch.dtype] = {
 }
 """Data types of weights and feature maps."""
 
+_AMPERE = (8, 0)  # compute capability
 _BACKENDS: Any = torch.backends  # torch's type hints lack most switches
 _MATMUL = _BACKENDS.cuda.matmul
 _CUDNN = (_BACKENDS.cudnn.conv, _BACKENDS.cudnn.rnn)
@@ -35,7 +36,7 @@ def precision_settings(precision: Precision, device: torch.device) -> Iterator[N
         UserError: the device has no TF32.
     """
     tf32 = precision == "tfloat32"
-    if tf32 and not (device.type == "cuda" and torch.cuda.is_tf32_supported()):
+    if tf32 and not (device.type == "cuda" and torch.cuda.get_device_capability(device) >= _AMPERE):
         raise UserError(
             "precision tfloat32 needs an NVIDIA GPU of the Ampere generation or later, and "
             f"{device} is none; choose float32"

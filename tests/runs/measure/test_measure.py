@@ -292,6 +292,30 @@ def test_on_a_gpu() -> None:
     assert_consistent(result)
 
 
+@pytest.mark.gpu
+def test_on_a_gpu_a_network_that_cannot_be_captured_leaves_the_process_intact() -> None:
+    protocol = Protocol(device="cuda", batch_size=64, max_seconds=4)
+    ratio = {"learned": {"budget": "1/2", "per": "input"}}
+    result = measure(architecture("by input", 32, ratio=ratio), PHOTOS, protocol, REFERENCE)
+    assert (result.runtime, result.reference_runtime) == ("eager", "cuda_graph")
+    assert torch.cuda.current_stream() == torch.cuda.default_stream()
+    torch.cuda.empty_cache()
+    assert measure(WIDE, PHOTOS, protocol).runtime == "cuda_graph"
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("batch_size", [1, 256])
+def test_on_a_gpu_peak_memory_does_not_depend_on_what_ran_before(batch_size: int) -> None:
+    protocol = Protocol(device="cuda", batch_size=batch_size, max_seconds=2)
+    alone, beside, again = (
+        measure(WIDE, PHOTOS, protocol, reference).peak_memory_bytes
+        for reference in (None, REFERENCE, None)
+    )
+    assert alone is not None
+    assert beside == pytest.approx(alone, rel=0.1)
+    assert again == pytest.approx(alone, rel=0.1)
+
+
 @pytest.mark.slow
 def test_compiled_networks_are_recorded_as_compiled() -> None:
     protocol = QUICK.model_copy(update={"runtime": "compiled", "max_seconds": 0.5})

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn import functional
 
-from partialnas.runs.config.protocol import Protocol
+from partialnas.runs.config.protocol import Precision, Protocol
 from partialnas.runs.config.recipe import Recipe
 from partialnas.runs.datasets.augment import DeviceSplits
 from partialnas.runs.datasets.loaders import Splits
@@ -106,7 +107,7 @@ def test_the_gap_between_forms_is_strict(few_digits: Splits) -> None:
 def test_tfloat32_switches_convolutions_and_products_alike(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_tf32_supported", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
     with precision_settings("tfloat32", GPU):
         assert switches() == TF32
         assert torch.backends.cudnn.allow_tf32  # torch raises if both kinds of switches disagree
@@ -124,7 +125,7 @@ def test_tfloat32_switches_convolutions_and_products_alike(
 def test_tfloat32_is_refused_where_the_device_has_none(
     device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_tf32_supported", lambda: False)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
     with (
         pytest.raises(UserError, match=r"tfloat32 needs an NVIDIA GPU.*choose float32"),
         precision_settings("tfloat32", device),
@@ -171,3 +172,17 @@ def test_records_of_gpus_state_whether_tf32_was_on() -> None:
     assert precision_facts("float32", GPU) == {"tf32": "off"}
     assert precision_facts("tfloat32", GPU) == {"tf32": "on"}
     assert precision_facts("float32", CPU) == {}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["float32", "tfloat32"])
+def test_on_a_gpu_convolutions_and_products_are_equally_exact(precision: Precision) -> None:
+    """Compare with float64; TF32 keeps 10 bits of the mantissa, float32 23."""
+    images, weights = torch.randn(8, 64, 16, 16), torch.randn(64, 64, 3, 3)
+    left, right = torch.randn(512, 512), torch.randn(512, 512)
+    exact = functional.conv2d(images.double(), weights.double()), left.double() @ right.double()
+    with precision_settings(precision, GPU):
+        computed = functional.conv2d(images.to(GPU), weights.to(GPU)), left.to(GPU) @ right.to(GPU)
+    errors = [float((c.cpu() - e).norm() / e.norm()) for c, e in zip(computed, exact, strict=True)]
+    low, high = (1e-8, 1e-5) if precision == "float32" else (1e-5, 1e-2)
+    assert all(low < error < high for error in errors), errors
