@@ -30,6 +30,7 @@ from partialnas.search.resolve.resources import Hardware
 from partialnas.space.errors import MachineError, UserError
 
 _CONNECT_TIMEOUT_S = 10
+_JOIN_TIMEOUT_S = 120
 _RAY_LOG = "ray.log"
 _LOG_TAIL = 8000
 """Bytes of Ray's output to keep after a failure."""
@@ -122,10 +123,14 @@ def cluster_hardware(address: str) -> Hardware:
         with _ray_process(scratch, environment, "report_hardware") as connection:
             connection.send(address)
             try:
+                if not connection.poll(_JOIN_TIMEOUT_S):
+                    raise MachineError(
+                        f"the Ray cluster at {address} does not answer within {_JOIN_TIMEOUT_S} s"
+                    )
                 cpus, gpus = connection.recv()
             except EOFError:
-                lines = (scratch / _RAY_LOG).read_text(errors="replace").split("\n")
-                reason = next((line for line in reversed(lines) if line.strip()), "Ray has ended")
+                output = (scratch / _RAY_LOG).read_text(errors="replace").strip()
+                reason = output.rpartition("\n")[2] or "Ray has ended"
                 raise MachineError(f"cannot join the cluster at {address}: {reason}") from None
     return Hardware(cpus, gpus)
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -28,8 +29,9 @@ from worker_functions import (
 )
 
 from partialnas.runs.system.run_folder import remove_leftovers
+from partialnas.search.executors import ray_tune
 from partialnas.search.executors.base import ItemResult
-from partialnas.search.executors.ray_tune import RayTune
+from partialnas.search.executors.ray_tune import RayTune, cluster_hardware
 from partialnas.space.errors import MachineError, UserError
 
 slow = pytest.mark.slow
@@ -203,6 +205,18 @@ def test_ray_manages_the_gpus_that_it_is_given(
 def test_an_unreachable_address_is_reported(tmp_path: Path, address: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         RayTune(folder=tmp_path, address=address).run(Listed(["one"]), work)
+
+
+@slow
+def test_an_address_at_which_something_else_answers_is_reported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ray_tune, "_JOIN_TIMEOUT_S", 5)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        pytest.raises(MachineError, match="does not answer within 5 s"),
+    ):
+        cluster_hardware(f"127.0.0.1:{server.getsockname()[1]}")
 
 
 _DRIVER = """
