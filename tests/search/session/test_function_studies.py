@@ -5,7 +5,6 @@ import html
 import io
 import math
 import re
-import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from forked import run_verb
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -370,6 +370,15 @@ def test_a_ledger_with_results_out_of_range_can_be_continued(
 # Its report's commands.
 
 
+def arguments_in_shell(commands: str) -> list[list[str]]:
+    """Return the arguments that a shell passes to `partialnas` in these lines."""
+    shell = f"partialnas() {{ printf '%s\\0' \"$@\" end; }}\n{commands}"
+    printed = subprocess.run(
+        ["bash", "-e", "-c", shell], check=True, stdout=subprocess.PIPE, text=True
+    ).stdout
+    return [line.split("\0") for line in printed.split("\0end\0")[:-1]]
+
+
 @pytest.mark.slow
 def test_the_commands_of_a_report_work_in_the_study_s_folder(tmp_path: Path) -> None:
     studies = tmp_path / "my studies"
@@ -391,17 +400,18 @@ def test_the_commands_of_a_report_work_in_the_study_s_folder(tmp_path: Path) -> 
         "arms": {"net": "net.json"}, "plugins": ["quoted_plugin"], "reference": "net.json",
     }  # fmt: skip
     (studies / "s.yaml").write_text(yaml.safe_dump(plain))
-    run = [sys.executable, "-m", "partialnas", "run", "my studies/s.yaml", "--out", "a 'folder'"]
     question = """question=Is it "so" or isn't it?"""
     for options in (["--set", question], ["--rehearse"]):
         out = f"results {options[0].strip('-')}"
-        subprocess.run([*run[:-1], out, *options], cwd=tmp_path, check=True, capture_output=True)
+        done = run_verb(["run", "my studies/s.yaml", "--out", out, *options], tmp_path)
+        assert done.returncode == 0, done.stderr
         page = page_text(tmp_path / out)
         blocks = re.findall(r'<pre class="command"[^>]*><code>([^<]+)</code>', page)
         commands = html.unescape("".join(blocks))
         assert commands.startswith("partialnas run")
-        script = commands.replace("partialnas ", f"{shlex.quote(sys.executable)} -m partialnas ")
-        subprocess.run(["bash", "-e", "-c", script], cwd=tmp_path / out, check=True)
+        for arguments in arguments_in_shell(commands):
+            done = run_verb(arguments, tmp_path / out)
+            assert done.returncode == 0, (arguments, done.stderr)
         with Ledger.open(tmp_path / out) as one, Ledger.open(tmp_path / out / "repeated") as two:
             assert one.study.identity == two.study.identity
             assert [t.metrics for t in one.trials()] == [t.metrics for t in two.trials()]
