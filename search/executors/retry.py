@@ -102,7 +102,7 @@ class RetryingFeed(Generic[ItemT]):
         if deaths < MAX_DEATHS:
             self._retries.append(_Attempt(attempt.item, deaths))
         else:
-            fault = self._watchdog.death_reason(attempt.item)
+            fault = self._watchdog.fault_reason(attempt.item)
             reason = fault or f"worker process died {deaths} times"
             result = base.failed_result(attempt.item, reason, attempts=deaths)
             self._feed.tell(attempt.item, result)

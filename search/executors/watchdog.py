@@ -37,11 +37,15 @@ class Watchdog:
             return self._run_within_limit(work, item)
         except DeviceFaultError as error:
             base.append_log(self.log, f"{base.describe_item(item)}: {error.reason}")
-            self.marks.mkdir(exist_ok=True)
-            self._fault_file(item).write_text(error.reason, encoding="utf-8")
+            self.mark_fault(item, error.reason)
             os._exit(1)
 
-    def death_reason(self, item: Value) -> str | None:
+    def mark_fault(self, item: Value, reason: str) -> None:
+        """Write the fault file of an item."""
+        self.marks.mkdir(exist_ok=True)
+        self._fault_file(item).write_text(reason, encoding="utf-8")
+
+    def fault_reason(self, item: Value) -> str | None:
         """Return the fault of a device that has ended a process of the item, or None."""
         file = self._fault_file(item)
         return file.read_text(encoding="utf-8") if file.exists() else None

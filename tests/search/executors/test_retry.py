@@ -104,3 +104,32 @@ def test_an_exception_as_answer_ends_the_run() -> None:
     with pytest.raises(MachineError, match="no device"):
         items.finish("1", MachineError("no device"))
     assert feed.results == []
+
+
+@pytest.mark.xfail(strict=True, reason="both are tried three times, side by side")
+def test_a_trial_beside_one_that_breaks_the_device_for_all_is_retried_without_it(
+    tmp_path: Path,
+) -> None:
+    culprit, neighbor = job("culprit"), job("neighbor")
+    feed = Listed(culprit, neighbor, END)
+    watchdog = Watchdog(tmp_path / "workers.log", tmp_path)
+    items = RetryingFeed(feed, watchdog, 3)
+    running: dict[str, Job] = {}
+    for attempt in range(2 * MAX_DEATHS):
+        for worker in ("a", "b"):
+            if item := items.next(f"{worker}{attempt}"):
+                running[f"{worker}{attempt}"] = item
+                items.start(f"{worker}{attempt}")
+        if culprit in running.values():  # the fault reaches every process on the device
+            for trial_id, item in running.items():
+                watchdog.mark_fault(item, "device fault: of the culprit")
+                items.retry(trial_id)
+        else:
+            for trial_id in running:
+                items.finish(trial_id, ItemResult())
+        running.clear()
+    assert items.done
+    first, second = feed.results
+    assert first[0] == culprit
+    assert first[1].records[0].reason == "device fault: of the culprit"
+    assert second == (neighbor, ItemResult(attempts=2))
