@@ -6,6 +6,7 @@ import sys
 import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -130,7 +131,11 @@ def source_files() -> Iterator[Path]:
 
 
 MODULES = {module_name(path): path for path in source_files()}
-TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
+
+
+@cache
+def syntax_tree(name: str) -> ast.Module:
+    return ast.parse(MODULES[name].read_text(encoding="utf-8"))
 
 
 def imported_names(tree: ast.AST) -> Iterator[str]:
@@ -142,10 +147,11 @@ def imported_names(tree: ast.AST) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
 
 
+@cache
 def imported_modules(name: str) -> set[str]:
     """Return the modules of this project that a module imports."""
     imported = set()
-    for target in imported_names(TREES[name]):
+    for target in imported_names(syntax_tree(name)):
         if target.partition(".")[0] != "partialnas":
             continue
         module = target.removeprefix("partialnas").removeprefix(".")
@@ -195,8 +201,8 @@ def test_heavy_libraries_are_imported_where_the_list_says(library: str) -> None:
     allowed = HEAVY[library]
     importing = {
         name
-        for name, tree in TREES.items()
-        if any(target.partition(".")[0] == library for target in imported_names(tree))
+        for name in MODULES
+        if any(target.partition(".")[0] == library for target in imported_names(syntax_tree(name)))
     }
     outside = {
         name for name in importing if not any(f"{name}.".startswith(f"{a}.") for a in allowed)
@@ -240,8 +246,8 @@ def test_a_search_runs_without_pandas() -> None:
 
 def test_no_two_public_classes_share_a_name() -> None:
     places = defaultdict(list)
-    for name, tree in TREES.items():
-        for node in ast.iter_child_nodes(tree):
+    for name in MODULES:
+        for node in ast.iter_child_nodes(syntax_tree(name)):
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 places[node.name].append(name)
     assert not {name: where for name, where in places.items() if len(where) > 1}

@@ -17,7 +17,7 @@ STUDY: dict[str, Any] = {
     "study": "small",
     "task": {"data": "digits", "resolution": 8},
     "base": {"stem_stride": 1, "width": 8, "depths": [1, 1, 1, 1], "head_width": 16},
-    "recipe": {"use": "short", "epochs": 1},
+    "recipe": {"use": "short", "epochs": 1, "data_share": "1/10"},
     "measure": {"max_seconds": 0.1, "retries": 0},
     "arms": {"a": {}},
     "objectives": {"val_nll": "min", "params": "min"},

@@ -21,7 +21,7 @@ STUDY: dict[str, Any] = {
     "budget": {"trials": 4},
     "executor": {"kind": "ray", "workers": 2},
     "recipe": {"use": "short", "epochs": 1, "keep_weights": "all"},
-    "measure": {"batch_size": 8, "max_seconds": 0.5, "retries": 0},
+    "measure": {"batch_size": 8, "max_seconds": 0.1, "retries": 0},
     "arms": {"resnet": "timm:test_resnet"},
 }
 

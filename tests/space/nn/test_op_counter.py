@@ -103,9 +103,9 @@ def test_costs_of_random_architectures_match_counts(
 
 
 @pytest.mark.slow
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(*RANDOM)
-def test_costs_of_100_random_architectures_match_counts(
+def test_costs_of_50_random_architectures_match_counts(
     architecture: Architecture, extra: tuple[int, int], in_chans: int
 ) -> None:
     _random(architecture, extra, in_chans)
