@@ -20,16 +20,21 @@ class _Attempt(Generic[ItemT]):
     Attributes:
         item: the item.
         deaths: number of worker processes that have died while working on the item before.
+        fault: fault of the device that has ended one of them, or None.
         started: whether a worker process has started this attempt.
     """
 
     item: ItemT
     deaths: int = 0
+    fault: str | None = None
     started: bool = False
 
 
 class RetryingFeed(Generic[ItemT]):
     """Hand out a feed's items, and retry an item after its worker process died.
+
+    Items whose device has failed are retried one at a time: with MPS, a fault of one process ends
+    all processes on its GPU, and the others are not to blame.
 
     Args:
         feed: the feed.
@@ -60,17 +65,28 @@ class RetryingFeed(Generic[ItemT]):
         Args:
             trial_id: Tune's name for the attempt.
         """
-        if self._retries:
-            attempt = self._retries.popleft()
-        elif self._ended or (item := self._feed.ask()) is base.WAIT:
+        attempt = self._next_retry() or self._next_new()
+        if attempt is None:
             return None
-        elif item is base.END:
-            self._ended = True
-            return None
-        else:
-            attempt = _Attempt(item)
         self._active[trial_id] = attempt
         return attempt.item
+
+    def _next_retry(self) -> _Attempt[ItemT] | None:
+        """Return the next attempt to retry, or None if there is none at the moment."""
+        retries_fault = any(attempt.fault for attempt in self._active.values())
+        for attempt in self._retries:
+            if not (attempt.fault and retries_fault):
+                self._retries.remove(attempt)
+                return attempt
+        return None
+
+    def _next_new(self) -> _Attempt[ItemT] | None:
+        """Return an attempt at the feed's next item, or None if there is none at the moment."""
+        if self._ended:
+            return None
+        item = self._feed.ask()
+        self._ended = item is base.END
+        return None if isinstance(item, base.FeedSignal) else _Attempt(item)
 
     def start(self, trial_id: str) -> None:
         """Note that a worker process has started the item."""
@@ -99,10 +115,10 @@ class RetryingFeed(Generic[ItemT]):
                 f"{self._startup_failures} worker processes in a row died before they started a "
                 f"trial; see {self._watchdog.log}"
             )
+        fault = self._watchdog.fault_reason(attempt.item)
         if deaths < MAX_DEATHS:
-            self._retries.append(_Attempt(attempt.item, deaths))
+            self._retries.append(_Attempt(attempt.item, deaths, fault))
         else:
-            fault = self._watchdog.fault_reason(attempt.item)
             reason = fault or f"worker process died {deaths} times"
             result = base.failed_result(attempt.item, reason, attempts=deaths)
             self._feed.tell(attempt.item, result)
