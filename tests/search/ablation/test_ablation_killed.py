@@ -1,4 +1,4 @@
-"""An ablation with real training under Ray; its driver and a worker are killed."""
+"""An ablation with real training; its drivers and a worker are killed, with Ray and without."""
 
 import os
 import signal
@@ -12,14 +12,16 @@ import pandas as pd
 import psutil
 import pytest
 import yaml
+from command_line import run_cli
 
 from partialnas.runs.ledger.ledger import Ledger
+from partialnas.runs.ledger.rows import FINAL_STATES
 
 STUDY: dict[str, Any] = {
     "study": "killed",
     "task": {"data": "digits"},
     "base": {"stem_stride": 1, "width": 4, "depths": [1, 1, 1, 1], "head_width": 16},
-    "recipe": {"use": "short", "epochs": 1},
+    "recipe": {"use": "short", "epochs": 1, "data_share": "1/3"},
     "seeds": 2,
     "ablation": {
         "design": "factorial",
@@ -32,7 +34,10 @@ STUDY: dict[str, Any] = {
     },
     "objectives": {"val_nll": "min"},
     "measure": {"batch_size": 8, "max_seconds": 0.1},
-    "executor": {"kind": "ray", "workers": 2},
+}
+EXECUTORS: dict[str, dict[str, Any]] = {
+    "ray": {"kind": "ray", "workers": 2, "device": "cpu"},
+    "alone": {"kind": "in-process", "device": "cpu"},
 }
 
 TIMED = ["throughput_img_s", "latency_ms", "noisy"]
@@ -40,13 +45,18 @@ TIMED = ["throughput_img_s", "latency_ms", "noisy"]
 pytestmark = pytest.mark.slow
 
 
-def verb(*words: str) -> list[str]:
-    return [sys.executable, "-m", "partialnas", *words]
+@pytest.fixture
+def studies(tmp_path: Path) -> dict[str, Path]:
+    """Write the study once for each executor."""
+    paths = {name: tmp_path / f"{name}.yaml" for name in EXECUTORS}
+    for name, path in paths.items():
+        path.write_text(yaml.safe_dump({**STUDY, "executor": EXECUTORS[name]}))
+    return paths
 
 
 def begin(study: Path, out: Path) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
-        verb("run", str(study), "--out", str(out)),
+        [sys.executable, "-m", "partialnas", "run", str(study), "--out", str(out)],
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -57,7 +67,8 @@ def ended(out: Path) -> int:
     if not (out / "ledger.sqlite").exists():
         return 0
     with Ledger.open(out) as ledger:
-        return sum(row.is_final for row in ledger.trials())
+        counts = ledger.state_counts()
+    return sum(counts[state] for state in FINAL_STATES)
 
 
 def wait_for(count: int, out: Path, driver: "subprocess.Popen[bytes]") -> None:
@@ -72,34 +83,35 @@ def workers(driver: "subprocess.Popen[bytes]") -> list[psutil.Process]:
     return [process for process in family if process.name().startswith("ray::ResourceTrainable")]
 
 
+def kill(driver: "subprocess.Popen[bytes]") -> None:
+    """Kill a driver; wait for its children except Ray's agents, which take a minute to end."""
+    family = psutil.Process(driver.pid).children(recursive=True)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    psutil.wait_procs([process for process in family if not process.name().endswith("Agent")], 60)
+
+
 def table(out: Path) -> pd.DataFrame:
     """Return the table of the study without timings."""
     path = out / "table.csv"
-    subprocess.run(verb("table", str(out), "-o", str(path)), check=True, capture_output=True)
+    assert run_cli("table", out, "-o", path) == 0
     return pd.read_csv(path, comment="#").drop(columns=TIMED)
 
 
 def test_an_ablation_killed_three_times_gives_the_same_table(
-    tmp_path: Path,
+    studies: dict[str, Path], tmp_path: Path
 ) -> None:
-    study = tmp_path / "study.yaml"
-    study.write_text(yaml.safe_dump(STUDY))
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    driver = begin(study, whole)
-    assert driver.wait() == 0, driver.communicate()[1].decode()
-    for count in (4, 9):
-        driver = begin(study, killed)
-        wait_for(count, killed, driver)
-        family = psutil.Process(driver.pid).children(recursive=True)
-        driver.send_signal(signal.SIGKILL)
-        driver.wait()
-        psutil.wait_procs(
-            [process for process in family if not process.name().endswith("Agent")], 60
-        )
-    driver = begin(study, killed)
-    wait_for(12, killed, driver)
+    assert run_cli("run", studies["alone"], "--out", whole) == 0
+    driver = begin(studies["ray"], killed)
+    wait_for(3, killed, driver)
     workers(driver)[0].kill()
-    assert driver.wait() == 0, driver.communicate()[1].decode()
+    wait_for(7, killed, driver)
+    kill(driver)
+    driver = begin(studies["alone"], killed)
+    wait_for(11, killed, driver)
+    kill(driver)
+    assert run_cli("run", studies["alone"], "--out", killed) == 0
     with Ledger.open(killed) as ledger:
         rows = ledger.trials()
         assert ledger.study.design is not None
