@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from partialnas.analysis.ablation.table import table_artefact
 from partialnas.analysis.frames.load import load, load_trials
 from partialnas.analysis.pareto.figure import pareto_figure
 from partialnas.analysis.pareto.front_table import front_table
 from partialnas.analysis.pareto.table import format_pareto_table, make_pareto_table
 from partialnas.analysis.report.report import write_report
+from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.records.measurement import Measurement
 
 Measure = Callable[..., Measurement]
@@ -55,6 +57,22 @@ def test_figures_mark_eager_speeds_and_name_the_runtimes(folder: Path) -> None:
     assert "CUDA graphs (#2: eager)" in figure.caption
     assert "Hollow markers: eager (1)." in figure.caption
     assert "§: eager" in figure.artefact.texts[".md"]
+
+
+def test_tables_of_ablations_mark_eager_arms(
+    tmp_path: Path, ablations: Callable[..., Path], measure: Measure
+) -> None:
+    values = {arm: {0: 80.0, 1: 81.0} for arm in ("static", "by input")}
+    study = ablations(tmp_path / "study", values, study=GPU_STUDY)
+    with Ledger.open(study, write=True) as ledger:
+        for i, runtime in enumerate(("cuda_graph", "eager")):
+            timing = measure(f"{i:016x}", 1.0 + i, 1000.0, **GPU, runtime=runtime)
+            ledger.add_measurement(timing)
+    rows = table_artefact(study).texts[".md"]
+    (eager,) = (row for row in rows.splitlines() if "§" in row and "|" in row)
+    assert "by input" in eager
+    assert "CUDA graphs (by input: eager)" in rows
+    assert "§: eager" in rows
 
 
 def test_reports_draw_eager_speeds_hollow(folder: Path, tmp_path: Path) -> None:
