@@ -59,8 +59,8 @@ def measure(
     rounds. Without a reference, or if the subject is the reference, it is computed from the median
     of the subject's own times. On a CPU it is therefore the throughput on an otherwise idle core.
 
-    The process keeps freed memory from then on (see `keep_freed_memory`); torch's number of threads
-    and random state are restored.
+    The process keeps freed memory from then on (see `keep_freed_memory`), and the reference on its
+    device for the next measurement; torch's settings and random state are restored.
 
     Args:
         subject: network to measure.
@@ -72,6 +72,7 @@ def measure(
     Raises:
         UserError: a network cannot be built for the task or cannot run on its images.
         MachineError: the device is unavailable or out of memory.
+        DeviceFaultError: the device failed; the process cannot use it any more.
     """
     return next(measure_many([subject], task, protocol, reference, trained))
 

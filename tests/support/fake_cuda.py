@@ -141,6 +141,7 @@ def install_fake_cuda(patch: pytest.MonkeyPatch) -> FakeCuda:
     functions: dict[str, Any] = {
         "is_available": lambda: True,
         "device_count": lambda: 1,
+        "get_device_capability": lambda *_: (9, 0),
         "get_device_name": lambda *_: "NVIDIA Stand-in",
         "get_device_properties": lambda *_: properties,
         "device": lambda *_: cuda.on_stream(cuda.current),

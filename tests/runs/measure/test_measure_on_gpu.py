@@ -21,6 +21,7 @@ from partialnas.runs.system.device_lock import exclusive_access
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.plan import Plan
 from partialnas.space.errors import DeviceFaultError, MachineError, UserError
+from tests.fake_nvml import FakeNvml, Gpu, InstallNvml
 from tests.support.fake_cuda import WORKSPACE_BYTES, FakeCuda, install_fake_cuda
 
 TASK = Task(data="digits", resolution=8, channels=1, classes=10)
@@ -232,3 +233,30 @@ def test_further_inputs_do_not_count_as_memory_of_the_network(
     few = measure(WIDE, TASK, GPU)
     assert (many.inputs, few.inputs) == (16, 2)
     assert many.peak_memory_bytes == few.peak_memory_bytes
+
+
+# ---------------------------------------------------------------- what a measurement records
+
+
+@pytest.mark.usefixtures("cuda")
+@pytest.mark.parametrize(("precision", "tf32"), [("float32", "off"), ("tfloat32", "on")])
+def test_measurements_state_whether_tf32_was_on(
+    precision: str, tf32: str, network: Callable[..., None]
+) -> None:
+    seen: set[str] = set()
+    network(lambda _: seen.add(torch.backends.cudnn.conv.fp32_precision))
+    result = measure(WIDE, TASK, GPU.model_copy(update={"precision": precision}))
+    assert (result.precision, result.environment["tf32"]) == (precision, tf32)
+    assert seen == {"tf32" if tf32 == "on" else "ieee"}
+
+
+@pytest.mark.usefixtures("cuda")
+def test_measurements_record_clock_power_and_throttling(install_nvml: InstallNvml) -> None:
+    nvml = FakeNvml([Gpu("GPU-1")])
+    nvml.clock_mhz, nvml.power_mw = 1410, 690_000
+    nvml.reasons = nvml.nvmlClocksEventReasonSwPowerCap
+    install_nvml(nvml)
+    result = measure(WIDE, TASK, GPU)
+    assert (result.sm_clock_mhz, result.power_w, result.tainted) == (1410, 690, None)
+    assert "throttled (power cap), other processes unknown" in result.marks_text
+    assert result.num_marks >= 1
