@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 import torch
 
+from partialnas.runs.config.recipe import Recipe
 from partialnas.search.resolve.resources import Hardware, resolve_resources
 from partialnas.search.study.study import Study
-from partialnas.space.errors import MachineError
+from partialnas.space.errors import MachineError, UserError
 
 ADDRESS = "10.0.0.10:6379"
 
@@ -86,3 +87,14 @@ def test_a_missing_gpu_is_reported(monkeypatch: pytest.MonkeyPatch, section: str
     plan = study(**device) if section == "executor" else study(device, kind="in-process")
     with pytest.raises(MachineError, match=rf"{section}\.device is cuda, but .* no GPU on this"):
         resolve_resources(plan)
+
+
+@pytest.mark.xfail(strict=True, reason="the first trial finds out that a CPU has no TF32")
+@pytest.mark.parametrize("device", ["cpu", "auto"])
+def test_tfloat32_is_refused_on_a_cpu(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    count_gpus_as(monkeypatch, 0)
+    recipe = {"recipe": Recipe(precision="tfloat32")}
+    with pytest.raises(UserError, match=r"recipe.precision: tfloat32 needs a GPU.*cpu"):
+        resolve_resources(study(device=device).model_copy(update=recipe))
+    count_gpus_as(monkeypatch, 1)
+    assert resolve_resources(study(device="cuda").model_copy(update=recipe)).device == "cuda"
