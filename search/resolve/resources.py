@@ -56,7 +56,7 @@ def resolve_resources(
 
     Raises:
         UserError: an address was given for a study that runs in-process, or Ray's workers cannot
-            see the GPU to measure on.
+            see the GPU to measure on, or CPUs do not have the recipe's precision.
         MachineError: the study needs a GPU, and there is none.
     """
     in_process = study.executor.kind == "in-process"
@@ -82,6 +82,10 @@ def resolve_resources(
                 "run on the CPU"
             )
     _check_measure_device(study, device)
+    if study.recipe.precision == "tfloat32" and device == "cpu":
+        raise UserError(
+            "recipe.precision: tfloat32 needs a GPU, but trials run on the cpu; choose float32"
+        )
     share = spec.gpus_per_trial if device == "cuda" else 0.0
     threads = study.recipe.threads
     # a worker uses a part of one GPU, never parts of two

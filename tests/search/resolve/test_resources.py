@@ -89,7 +89,6 @@ def test_a_missing_gpu_is_reported(monkeypatch: pytest.MonkeyPatch, section: str
         resolve_resources(plan)
 
 
-@pytest.mark.xfail(strict=True, reason="the first trial finds out that a CPU has no TF32")
 @pytest.mark.parametrize("device", ["cpu", "auto"])
 def test_tfloat32_is_refused_on_a_cpu(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
     count_gpus_as(monkeypatch, 0)
