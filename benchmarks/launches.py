@@ -63,7 +63,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "dropout": {"dropout": 0.0},
     "bfloat16": {"precision": "bfloat16"},
     "float16": {"precision": "float16"},
-    **{name: {"optimizer": name} for name in ("sgd", "nadamw", "lamb", "lion")},
+    **{name: {"optimizer": name} for name in ("sgd", "nadamw", "lamb", "lion", "muon")},
     "all": {
         **{"clip_grad": 1.0, "ema": 0.9, "mixup": 0.2, "cutmix": 1.0, "flip": True},
         **{"drop_path": 0.1, "precision": "bfloat16"},
@@ -105,7 +105,7 @@ def random_splits() -> Splits:
 
 
 def start_training(network: str, settings: Mapping[str, Any], device: str) -> Training:
-    """Return a training of a network with random images at its start.
+    """Return a training of a network with random images at its start, with the steps of a GPU.
 
     Args:
         network: name of a network; see `make_subject`.
@@ -117,7 +117,7 @@ def start_training(network: str, settings: Mapping[str, Any], device: str) -> Tr
     recipe = Recipe.model_validate({"batch_size": BATCH_SIZE, **settings})
     splits = DeviceSplits.from_splits(random_splits(), recipe, torch.device(device))
     module = build_network(make_subject(network), TASK, recipe)
-    return Training(module, recipe, EPOCHS, 0, splits)
+    return Training(module, recipe, EPOCHS, 0, splits, by_counter=True)
 
 
 def count_step(network: str, settings: Mapping[str, Any]) -> Step:
