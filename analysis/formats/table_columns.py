@@ -9,7 +9,7 @@ import pandas as pd
 
 from partialnas.analysis.formats.caption_sentences import count_seeds
 from partialnas.analysis.formats.text_table import MINUS, PLUS_MINUS, Cell, Column
-from partialnas.runs.config.quantities import QUANTITIES, Quantity, format_value
+from partialnas.runs.config.quantities import QUANTITIES, Quantity
 
 COSTS = {
     **{"params": ("params", "Params"), "macs": ("macs", "MACs")},
@@ -67,7 +67,7 @@ def format_signed(value: float, spec: str) -> str:
     """Return a number with its sign, using a true minus, or "" for NaN."""
     if math.isnan(value):
         return ""
-    text = format_value(value, f"+z{spec}") if spec else f"{value:+z.4g}"
+    text = format(value, f"+z{spec}") if spec else f"{value:+z.4g}"
     return text.replace("-", MINUS)
 
 
