@@ -1,18 +1,23 @@
-"""Training steps per second, compared with a plain PyTorch loop with a DataLoader, on mnist5k.
+"""CPU time of training steps, compared with other loops and other commits, on mnist5k.
 
-Both train the same network on the same data with the same recipe on one thread. The steps alone, on
-prepared batches and without evaluation, are an upper bound. Each loop runs in a separate process;
-epochs are interleaved and timed by the CPU time of their process, which excludes other work on the
-machine. Ratios are medians over rounds.
+`partialnas` is the loop of a trial with its evaluation, on one thread. It is compared with its
+steps alone on prepared batches (an upper bound), with a plain PyTorch loop with a DataLoader, and
+with the loop of another checkout of this repository (`--baseline`). All train the same network on
+the same data with the same recipe. Each runs in a separate process; epochs are interleaved and
+timed by the CPU time of their process, which excludes other work on the machine.
 `python benchmarks/training.py --help`.
 """
 
 import argparse
-import multiprocessing
+import json
+import os
 import statistics
-import time
-from collections.abc import Callable
-from multiprocessing.connection import Connection
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -30,17 +35,21 @@ from partialnas.runs.training.step_tables import StepTables
 from partialnas.space.arch.plan import Plan
 from partialnas.space.nn.network import Network
 
-PLANS = {
-    "width 8, depths 1-1-1-1": Plan(stem_stride=2, width=8, depths=(1, 1, 1, 1), head_width=256),
-    "width 16, depths 1-1-2-1, attention": Plan(
-        stem_stride=2,
-        width=16,
-        depths=(1, 1, 2, 1),
-        attention=("channel", "channel", "self", "none"),
-        head_width=256,
-    ),
-    "width 24, depths 1-2-3-1": Plan(stem_stride=2, width=24, depths=(1, 2, 3, 1), head_width=256),
+SMALL = {"stem_stride": 2, "width": 8, "depths": [1, 1, 1, 1], "head_width": 256}
+ATTENTION = {"attention": ["channel", "channel", "self", "none"], "depths": [1, 1, 2, 1]}
+CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "width 8, depths 1-1-1-1": (SMALL, {}),
+    "width 16, depths 1-1-2-1, attention": (SMALL | {"width": 16} | ATTENTION, {}),
+    "width 24, depths 1-2-3-1": (SMALL | {"width": 24, "depths": [1, 2, 3, 1]}, {}),
+    "width 8, average of weights": (SMALL, {"ema": 0.99}),
+    "width 8, mixup, CutMix, flip": (SMALL, {"mixup": 0.2, "cutmix": 1.0, "flip": True}),
+    "width 8, clipped gradients": (SMALL, {"clip_grad": 1.0}),
+    "width 8, lamb": (SMALL, {"optimizer": "lamb"}),
+    "width 8, learned ratios": (SMALL | {"ratio": {"learned": {"budget": 0.3}}}, {}),
 }
+"""Settings of the architecture and of the recipe `short`, by name."""
+
+OURS, ALONE, PLAIN, BASELINE = "partialnas", "steps alone", "plain DataLoader loop", "baseline"
 
 
 def plain_loop(splits: Splits, plan: Plan) -> Callable[[], None]:
@@ -116,60 +125,97 @@ def steps_alone(splits: Splits, plan: Plan) -> Callable[[], None]:
     return epoch
 
 
-LOOPS = {
-    "plain DataLoader loop": plain_loop,
-    "partialnas": package_loop,
-    "steps alone": steps_alone,
-}
+LOOPS = {PLAIN: plain_loop, OURS: package_loop, ALONE: steps_alone}
+
+WORKER = """
+import functools, importlib.util, json, sys, time
+import torch
+path, loop, plan, recipe = sys.argv[1], sys.argv[2], *map(json.loads, sys.argv[3:5])
+spec = importlib.util.spec_from_file_location("training_benchmark", path)
+benchmark = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(benchmark)
+torch.set_num_threads(1)
+torch.manual_seed(0)
+short = benchmark.RECIPES["short"]
+benchmark.RECIPES["short"] = type(short).model_validate({**short.model_dump(), **recipe})
+splits = benchmark.load_splits(benchmark.resolve_task("mnist5k"))
+epoch = benchmark.LOOPS[loop](splits, benchmark.Plan.model_validate(plan))
+for _ in sys.stdin:
+    start = time.process_time()
+    epoch()
+    print(time.process_time() - start, flush=True)
+"""
+"""Run an epoch for each line of input, and print its CPU seconds."""
 
 
-def serve(name: str, plan: Plan, pipe: Connection) -> None:
-    """Run an epoch per request in a worker process, and reply with its CPU seconds."""
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    splits = load_splits(resolve_task("mnist5k"))
-    epoch = LOOPS[name](splits, plan)
-    while pipe.recv():
-        start = time.process_time()
-        epoch()
-        pipe.send(time.process_time() - start)
+@contextmanager
+def start_loop(checkout: Path, loop: str, case: str) -> Iterator[Callable[[], float]]:
+    """Start a loop of a checkout in a process; yield a function that times an epoch of it."""
+    settings = map(json.dumps, CASES[case])
+    script = checkout / "benchmarks" / "training.py"
+    command = [sys.executable, "-P", "-c", WORKER, script, loop, *settings]
+    environment = os.environ | {"PYTHONPATH": str(checkout)}
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=environment, **pipes) as process:
+
+        def time_epoch() -> float:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            print(file=process.stdin, flush=True)
+            return float(process.stdout.readline())
+
+        yield time_epoch
 
 
-def time_loops(plan: Plan, rounds: int) -> dict[str, list[float]]:
+def time_loops(
+    case: str, loops: Mapping[str, tuple[Path, str]], rounds: int
+) -> dict[str, list[float]]:
     """Return the CPU seconds of each loop's epochs, which are interleaved."""
-    context = multiprocessing.get_context("spawn")
-    pipes: dict[str, Connection] = {}
-    for name in LOOPS:
-        pipes[name], far = context.Pipe()
-        context.Process(target=serve, args=(name, plan, far), daemon=True).start()
-    times: dict[str, list[float]] = {name: [] for name in LOOPS}
-    for number in range(rounds + 1):
-        for name, pipe in pipes.items():
-            pipe.send(True)
-            seconds = pipe.recv()
-            if number:  # the first round warms up
-                times[name].append(seconds)
-    for pipe in pipes.values():
-        pipe.send(False)
+    times: dict[str, list[float]] = {name: [] for name in loops}
+    with ExitStack() as stack:
+        timers = {
+            name: stack.enter_context(start_loop(checkout, loop, case))
+            for name, (checkout, loop) in loops.items()
+        }
+        for number in range(rounds + 1):
+            for name, time_epoch in timers.items():
+                seconds = time_epoch()
+                if number:  # the first round warms up
+                    times[name].append(seconds)
     return times
 
 
-def main() -> None:
-    """Print steps per second of the loops, and the relative time of the plain loop."""
+def parse_arguments() -> argparse.Namespace:
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7, help="timed epochs of each loop")
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--baseline", type=Path, help="checkout with a loop to compare with")
+    parser.add_argument("--cases", default="", help="part of the names of cases; default: all")
+    parser.add_argument("--plain", action="store_true", help="time the DataLoader loop, too")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Print steps per second of the loops, and their time relative to that of partialnas."""
+    options = parse_arguments()
+    here = Path(__file__).resolve().parents[1]
+    loops = {OURS: (here, OURS), ALONE: (here, ALONE)}
+    if options.plain:
+        loops[PLAIN] = here, PLAIN
+    if options.baseline:
+        loops[BASELINE] = options.baseline.resolve(), OURS
     batch = RECIPES["short"].batch_size
     steps = len(load_splits(resolve_task("mnist5k")).train_y) // batch
-    print(f"training on mnist5k, batch {batch}, 1 thread, {rounds} epochs; steps per CPU second,")
-    print("and the time of the plain loop relative to the loop (median ratio)")
-    for label, plan in PLANS.items():
-        print(f"\n{label}")
-        times = time_loops(plan, rounds)
-        plain = times["plain DataLoader loop"]
+    print(f"training on mnist5k, batch {batch}, 1 thread, {options.rounds} epochs: steps per CPU")
+    print("second, and time relative to that of partialnas (median and quartiles of the ratio)")
+    for case in filter(lambda name: options.cases in name, CASES):
+        print(f"\n{case}")
+        times = time_loops(case, loops, options.rounds)
         for name, seconds in times.items():
-            ratio = statistics.median(a / b for a, b in zip(plain, seconds, strict=True))
-            print(f"  {name:24} {steps / statistics.median(seconds):8.1f} {ratio:8.2f}", flush=True)
+            ratios = [a / b for a, b in zip(seconds, times[OURS], strict=True)]
+            low, middle, high = statistics.quantiles(ratios, n=4)
+            speed = steps / statistics.median(seconds)
+            print(f"  {name:24} {speed:8.1f} {middle:8.3f} ({low:.3f} to {high:.3f})", flush=True)
 
 
 if __name__ == "__main__":

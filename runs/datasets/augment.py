@@ -121,7 +121,7 @@ class DeviceSplit:
         """Return augmented images and their labels: N, or N x 2 if the batch is mixed."""
         mix = None
         if "mix_weight" in row:
-            mix = MixRow(row["mix_weight"], row["mix_rows"], row["mix_columns"])
+            mix = MixRow(row["mix_weight"], row["mix_columns"], row["unmixed_rows"])
         return self.crop(row["starts"], row.get("mirrored"), mix), row["labels"]
 
     def losses(
@@ -157,17 +157,17 @@ class MixRow(NamedTuple):
 
     Attributes:
         weight: weight of the first image's label.
-        rows: H flags, whether the row of pixels is mixed.
-        columns: weights of the first image in the rows that are mixed, for each of W * C values.
+        columns: weights of the first image in the rows of pixels that are mixed, for W * C values.
+        unmixed_rows: H flags, whether a row of pixels is not mixed.
     """
 
     weight: Tensor
-    rows: Tensor
     columns: Tensor
+    unmixed_rows: Tensor
 
     def images(self, x: Tensor) -> Tensor:
         """Return the mixed images N x H x (W * C)."""
-        weights = torch.where(self.rows[:, None], self.columns, 1.0)
+        weights = self.columns.expand(x.shape[1:]).masked_fill(self.unmixed_rows[:, None], 1.0)
         return torch.lerp(x.flip(0), x, weights)
 
 
@@ -193,8 +193,8 @@ class MixTable:
         columns = np.where(across, self.inside[:, None], np.float32(1))
         tables = {
             "mix_weight": self.weights,
-            "mix_rows": (pixels >= top) & (pixels < bottom),
             "mix_columns": columns.repeat(channels, axis=1),
+            "unmixed_rows": (pixels < top) | (pixels >= bottom),
         }
         return {name: torch.from_numpy(table) for name, table in tables.items()}
 

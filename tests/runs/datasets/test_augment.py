@@ -151,7 +151,7 @@ def test_a_pasted_box_has_the_area_of_its_weight(epoch: int, side: int) -> None:
     mixes = draw_epoch(recipe, 16, side, 0, epoch).mixes
     assert mixes is not None
     tables = mixes.tables(side, 2)
-    mix = MixRow(*(tables[name][0] for name in ("mix_weight", "mix_rows", "mix_columns")))
+    mix = MixRow(*(tables[name][0] for name in ("mix_weight", "mix_columns", "unmixed_rows")))
     x = torch.zeros(4, side, side * 2)
     x[2:] = 1
     pasted = mix.images(x) != x
