@@ -71,10 +71,10 @@ class Evaluator:
     def _add_by_graph(self, pool: Pool, batch: tuple[Tensor, Tensor]) -> None:
         if self._batch is None or self._graph is None:
             self._batch = batch[0].clone(), batch[1].clone()
-            self._graph = StepGraph(partial(self._add, pool, self._batch), self._device)
+            self._graph = StepGraph(self._device)
         for fixed, values in zip(self._batch, batch, strict=True):
             fixed.copy_(values)
-        self._graph()
+        self._graph(partial(self._add, pool, self._batch))
 
 
 def evaluate(network: nn.Module, pool: Pool, recipe: Recipe, micro_batches: int = 1) -> Evaluation:

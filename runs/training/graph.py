@@ -16,8 +16,12 @@ from partialnas.space.errors import DeviceFaultError, describe_error
 from partialnas.space.nn.dpconv import InputDependentMixer
 
 _WARM_UP_CALLS = 3
+_MEMORY_MARGIN = 1.25  # memory of a graph is allocated in larger pieces
 _STATIC_PACKAGES = ("torch.nn.", "timm.layers.", "partialnas.space.nn.")
-_STATIC_TIMM_MODELS = ("convnext", "efficientnet", "fasternet", "mobilenetv3", "regnet", "resnet")
+_STATIC_TIMM_MODELS = (
+    *("_efficientnet_blocks", "convnext", "efficientnet", "fasternet", "mobilenetv3"),
+    *("regnet", "resnet"),
+)
 """Files of timm whose models compute the same operations for all inputs."""
 
 
@@ -48,50 +52,65 @@ class StepGraph:
     """A function that is captured after its first calls, and then replayed as a CUDA graph.
 
     The first calls warm up libraries on the stream of the capture. They run the function itself, so
-    that no state has to be restored. On a CPU all calls do.
+    that no state has to be restored. On a CPU all calls do, and on a GPU that has too little memory
+    for a second set of intermediate results.
 
     Args:
-        function: function of tensors that stay where they are. Its results are written to such
-            tensors, too.
-        device: device of the tensors.
+        device: device of the function's tensors.
         prepare: context of the capture.
     """
 
     def __init__(
         self,
-        function: Callable[[], None],
         device: torch.device,
         prepare: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
-        self._function, self._device, self._prepare = function, device, prepare
+        self._device, self._prepare = device, prepare
         self._calls = 0
         self._graph: torch.cuda.CUDAGraph | None = None
 
-    def __call__(self) -> None:
-        """Run the function on the current stream, which on a GPU is a side stream.
+    def __call__(self, function: Callable[[], None]) -> None:
+        """Run a function on the current stream, which on a GPU is a side stream.
+
+        Args:
+            function: the same function in all calls, of tensors that stay where they are. Its
+                results are written to such tensors, too. It is not kept: a method would keep its
+                object, which keeps this graph, until the garbage collector runs.
 
         Raises:
             DeviceFaultError: The graph cannot be captured. The process cannot use the device any
                 more.
         """
-        if self._graph is None and self._device.type == "cuda" and self._calls == _WARM_UP_CALLS:
-            self._graph = self._capture()
+        is_warm = self._device.type == "cuda" and self._calls == _WARM_UP_CALLS
+        if self._graph is None and is_warm and _has_memory(self._device):
+            self._graph = self._capture(function)
         if self._graph is not None:
             self._graph.replay()
         else:
             self._calls += 1
-            self._function()
+            function()
 
-    def _capture(self) -> torch.cuda.CUDAGraph:
+    def _capture(self, function: Callable[[], None]) -> torch.cuda.CUDAGraph:
         graph = torch.cuda.CUDAGraph()
         stream = torch.cuda.current_stream(self._device)
+        mode = "thread_local"  # other threads may do what a capture forbids, such as allocate
         try:
             with (
                 self._prepare(),
-                torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"),
+                torch.cuda.graph(graph, stream=stream, capture_error_mode=mode),
             ):
-                self._function()
+                function()
         except Exception as error:
             fault = f"a CUDA graph cannot be captured ({describe_error(error)})"
             raise DeviceFaultError(str(self._device), fault) from error
         return graph
+
+
+def _has_memory(device: torch.device) -> bool:
+    """Return whether a capture finds as much memory as the process has used at its peak."""
+    allocated = torch.cuda.memory_allocated(device)
+    free, total = torch.cuda.mem_get_info(device)
+    cached = torch.cuda.memory_reserved(device) - allocated  # freed before a capture
+    share = torch.cuda.get_per_process_memory_fraction(device) * total
+    needed = torch.cuda.max_memory_allocated(device) - allocated
+    return _MEMORY_MARGIN * needed < min(free + cached, share - allocated)

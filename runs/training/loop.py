@@ -131,9 +131,7 @@ class Training:
             self.data.train,
             parts,
         )
-        self._counted_step = StepGraph(
-            self._run_counted_step, self.device, partial(capturable, self.optimizer)
-        )
+        self._counted_step = StepGraph(self.device, partial(capturable, self.optimizer))
         evaluated = self.network if average is None else average.module
         self._evaluator = Evaluator(evaluated, self.recipe, self.device, parts)
 
@@ -329,7 +327,7 @@ class Training:
             if not progress.by_counter:
                 self._tables.set_counter(progress.done)
                 progress.by_counter = True
-            self._counted_step()
+            self._counted_step(self._run_counted_step)
             return
         scale = 1.0 if learner is None else self.scaler.get_scale()
         settings = progress.rates[progress.done], progress.shares[progress.done]

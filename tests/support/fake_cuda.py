@@ -30,6 +30,7 @@ class FakeCuda:
         replays: graphs in the order of their replays.
         failure: error that the next capture raises in the place of its passes.
         allocated: bytes of tensors and workspaces.
+        free: bytes that are free.
     """
 
     def __init__(self) -> None:
@@ -40,6 +41,7 @@ class FakeCuda:
         self.failure: Exception | None = None
         self.sync_mode = 0
         self.allocated = self.peak = 0
+        self.free = 1 << 30
         self.workspaces: set[FakeStream] = set()
         self.capturing = False
 
@@ -76,9 +78,14 @@ class FakeCuda:
 
     @contextmanager
     def graph(
-        self, graph: "FakeGraph", pool: Any = None, stream: "FakeStream | None" = None
+        self,
+        graph: "FakeGraph",
+        pool: Any = None,
+        stream: "FakeStream | None" = None,
+        capture_error_mode: str = "global",
     ) -> Iterator[None]:
         """Record what runs inside; like torch, stay on the stream if the capture fails."""
+        assert capture_error_mode in ("global", "thread_local", "relaxed")
         stream = stream or self.new_stream()
         before, self.current, self.capturing = self.current, stream, True
         if self.failure is not None:
@@ -153,6 +160,9 @@ def install_fake_cuda(patch: pytest.MonkeyPatch) -> FakeCuda:
         "graph": cuda.graph,
         "synchronize": lambda *_: None,
         "memory_allocated": lambda *_: cuda.allocated,
+        "memory_reserved": lambda *_: cuda.allocated,
+        "mem_get_info": lambda *_: (cuda.free, 1 << 30),
+        "get_per_process_memory_fraction": lambda *_: 1.0,
         "max_memory_allocated": lambda *_: cuda.peak,
         "reset_peak_memory_stats": lambda *_: setattr(cuda, "peak", cuda.allocated),
         "get_sync_debug_mode": lambda: cuda.sync_mode,
