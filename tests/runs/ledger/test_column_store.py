@@ -130,7 +130,8 @@ def test_volumes_and_rows_give_equal_columns(sessions: list[Any]) -> None:
                 assert columns_read(ledger) == columns_from_rows(ledger)
             with Ledger.open(folder) as reader:
                 assert columns_read(reader) == columns_from_rows(reader)
-                assert count_volumes(reader.path) == count_full_volumes(reader)
+                if measured or any(end in FINAL_STATES for end, *_ in trials):
+                    assert count_volumes(reader.path) == count_full_volumes(reader)
 
 
 DONE = ("done", {"val_nll": 0.5}, {"params": 3}, {"cores": 2})
