@@ -2,9 +2,12 @@
 
 import gc
 import logging
+import math
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 
 import torch
 
@@ -14,6 +17,7 @@ from partialnas.runs.datasets.loaders import Splits, load_splits
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.record import Record
 from partialnas.runs.system.device import device_fault, is_out_of_memory, torch_device
+from partialnas.runs.system.device_lock import shared_access
 from partialnas.runs.system.files import checkpoint_path
 from partialnas.runs.system.precision import precision_settings
 from partialnas.runs.system.seeding import (
@@ -22,6 +26,7 @@ from partialnas.runs.system.seeding import (
 )
 from partialnas.runs.training import checkpoint
 from partialnas.runs.training.context import Context
+from partialnas.runs.training.lanes import run_epochs
 from partialnas.runs.training.split_cache import SPLIT_CACHE
 from partialnas.runs.training.trial_run import TrialRun
 from partialnas.space.errors import MachineError
@@ -106,56 +111,85 @@ class _Lanes:
         self._count = context.lanes
         self._waiting = deque(trials)
         self._active: list[TrialRun] = []
-        self._memory_ran_out = False
+        self._has_garbage = False  # an error holds on to its training
 
     def run(self) -> list[Record]:
         """Return the records of all trials, in their order."""
         while self._waiting or self._active:
             self._start_trials()
             self._train_epoch()
+            self._end_trials()
+        self._collect_garbage()
         return [trial.record for trial in self._trials if trial.record is not None]
 
     def _start_trials(self) -> None:
         while self._waiting and len(self._active) < self._count:
-            if self._memory_ran_out:  # only now, outside of the error that holds on to the training
-                _free_memory(self._context)
-                self._memory_ran_out = False
+            self._collect_garbage()
             trial = self._waiting.popleft()
-            with self._errors_of(trial), trial.timed():
-                trial.start()
+            used = {active.lane for active in self._active}
+            with self._errors_of(trial, 1 + len(used)), trial.timed():
+                trial.start(next(lane for lane in count() if lane not in used))
                 self._active.append(trial)
 
+    def _collect_garbage(self) -> None:
+        if self._has_garbage:
+            _free_memory(self._context)
+            self._has_garbage = False
+
     def _train_epoch(self) -> None:
-        """Train each active trial for one epoch, and end those that have trained all of them."""
-        for trial in [*self._active]:
-            with self._errors_of(trial):
+        """Train the active trials for one epoch."""
+        trials = [trial for trial in self._active if not trial.is_trained]
+        if not trials:
+            return
+        limit, together = self._context.time_limit_s, len(self._active)
+        started = time.perf_counter()
+        with shared_access(self._context.device):
+            results = run_epochs(
+                [trial.training for trial in trials], math.inf if limit is None else limit
+            )
+        seconds = [0.0 if isinstance(row, Exception) else row["seconds"] for row in results]
+        others = time.perf_counter() - started - sum(seconds)  # waiting, and epochs that failed
+        for trial, result, own in zip(trials, results, seconds, strict=True):
+            trial.add_seconds(own + others / len(trials))
+            with self._errors_of(trial, together), trial.timed():
+                if isinstance(result, Exception):
+                    raise result
+                trial.end_epoch(result, others_wait=bool(self._waiting))
+
+    def _end_trials(self) -> None:
+        """Evaluate and end the active trials that have trained all epochs."""
+        together = len(self._active)
+        for trial in [trial for trial in self._active if trial.is_trained]:
+            with self._errors_of(trial, together):
                 with trial.timed():
-                    if not trial.is_trained:
-                        trial.train_epoch(others_wait=bool(self._waiting))
-                    metrics = trial.final_metrics() if trial.is_trained else None
-                if metrics is not None:
-                    trial.succeed(metrics)
-                    self._active.remove(trial)
+                    metrics = trial.final_metrics()
+                trial.succeed(metrics)
+                self._active.remove(trial)
 
     @contextmanager
-    def _errors_of(self, trial: TrialRun) -> Iterator[None]:
-        """End a trial that raises an error, or let it wait for memory."""
+    def _errors_of(self, trial: TrialRun, together: int) -> Iterator[None]:
+        """End a trial that raises an error, or let it wait for memory.
+
+        Args:
+            trial: the trial.
+            together: number of trials that share the memory, this one included.
+        """
         try:
             yield
         except Exception as error:
+            self._has_garbage = True
             if trial in self._active:
                 self._active.remove(trial)
-            if is_out_of_memory(error) and self._makes_room(trial):
+            if is_out_of_memory(error) and self._makes_room(trial, together):
                 trial.release()
                 self._waiting.appendleft(trial)
-                self._memory_ran_out = True
             else:
                 trial.fail(error)
 
-    def _makes_room(self, trial: TrialRun) -> bool:
+    def _makes_room(self, trial: TrialRun, together: int) -> bool:
         """Reduce the memory that is needed; return False if nothing is left to reduce."""
-        if not self._active:
+        if together == 1:
             return trial.halve_batches()
-        self._count = len(self._active)
+        self._count = max(1, min(self._count, len(self._active)))
         _LOG.info("out of memory: training at most %d seeds at a time", self._count)
         return True

@@ -1,7 +1,6 @@
 """One trial: its training from start or checkpoint to its record."""
 
 import logging
-import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ import torch
 from partialnas.runs.datasets.augment import DeviceSplits, epoch_shape
 from partialnas.runs.ratio_learning.tracking import frozen_architecture
 from partialnas.runs.records.job import Job
-from partialnas.runs.records.record import Record
+from partialnas.runs.records.record import CurveRow, Record
 from partialnas.runs.system.device_lock import shared_access
 from partialnas.runs.system.environment import environment
 from partialnas.runs.system.files import checkpoint_path, trunk_path, weights_path
@@ -50,11 +49,13 @@ class TrialRun:
 
     Attributes:
         record: record of the trial once it has ended.
+        lane: number of its training among those that run side by side.
     """
 
     def __init__(self, job: Job, seed: int, key: str, data: DeviceSplits, context: Context) -> None:
         self.key = key
         self.record: Record | None = None
+        self.lane = 0
         self._job, self._seed, self._data, self._context = job, seed, data, context
         self._training: Training | None = None
         self._micro_batches = 1
@@ -64,10 +65,11 @@ class TrialRun:
     @property
     def is_trained(self) -> bool:
         """Whether all epochs are trained."""
-        return len(self._started_training.curve) == self._job.fidelity
+        return len(self.training.curve) == self._job.fidelity
 
     @property
-    def _started_training(self) -> Training:
+    def training(self) -> Training:
+        """The training run of a trial that has started and not ended."""
         assert self._training is not None, "the trial has started"
         return self._training
 
@@ -80,11 +82,15 @@ class TrialRun:
         finally:
             self._seconds += time.perf_counter() - started
 
-    def start(self) -> None:
+    def start(self, lane: int) -> None:
         """Create the training run at its start, its checkpoint or its trunk.
 
         With divided batches it starts anew, so that no record mixes whole and divided batches.
+
+        Args:
+            lane: number of the training among those that run side by side.
         """
+        self.lane = lane
         self._training = self._new_training()
         folder = self._context.folder
         if folder and self._micro_batches == 1:
@@ -119,23 +125,25 @@ class TrialRun:
         resumed = self._training is not None and self._training.micro_batches > 1
         return self._micro_batches > 1 or resumed
 
-    def train_epoch(self, *, others_wait: bool) -> None:
-        """Train for one epoch, save the training if it is time to, and report the epoch.
+    def add_seconds(self, seconds: float) -> None:
+        """Count time that was spent on the trial elsewhere."""
+        self._seconds += seconds
+
+    def end_epoch(self, row: CurveRow, *, others_wait: bool) -> None:
+        """Save the training after an epoch if it is time to, and report the epoch.
 
         Args:
+            row: row of the epoch.
             others_wait: whether trials of the job have not started yet. The end of this one is then
                 saved.
         """
-        training, limit = self._started_training, self._context.time_limit_s
-        with shared_access(self._context.device):
-            row = training.run_epoch(math.inf if limit is None else limit)
         if folder := self._context.folder:
             if self._job.trunk_epochs:
                 self._save_trunk(folder)
             unsaved_s = time.monotonic() - self._saved + row["seconds"]  # with the next epoch
             if unsaved_s >= self._context.checkpoint_every_s or (self.is_trained and others_wait):
                 path = checkpoint_path(folder, self.key)
-                checkpoint.save_checkpoint(path, training.state_dict(), self.key)
+                checkpoint.save_checkpoint(path, self.training.state_dict(), self.key)
                 self._saved = time.monotonic()
         try:
             if self._context.on_epoch:
@@ -147,7 +155,7 @@ class TrialRun:
 
     def final_metrics(self) -> dict[str, float]:
         """Evaluate the trained network, and save its weights."""
-        training = self._started_training
+        training = self.training
         with shared_access(self._context.device):
             metrics = training.metrics()
         if self._context.folder and _keeps_weights(self._job):
@@ -192,6 +200,7 @@ class TrialRun:
             self._seed,
             self._data,
             micro_batches=self._micro_batches,
+            lane=self.lane,
         )
 
     def _load_trunk(self, folder: Path) -> dict[str, Any] | None:
@@ -205,7 +214,7 @@ class TrialRun:
     def _save_trunk(self, folder: Path) -> None:
         """Save the state that longer runs resume from, or remove it after the last of them."""
         key = self._job.trunk_key(self._seed)
-        path, training = trunk_path(folder, key), self._started_training
+        path, training = trunk_path(folder, key), self.training
         if self._job.rung and len(training.curve) == self._job.trunk_epochs:
             checkpoint.save_checkpoint(path, training.state_dict(), key)
         elif not self._job.rung and self.is_trained:

@@ -1,4 +1,6 @@
+import gc
 import math
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
+from torch import nn
 
 from partialnas.runs.config.recipe import RECIPES, Recipe
 from partialnas.runs.datasets.augment import DeviceSplit
@@ -148,17 +151,40 @@ def test_kernels_are_deterministic_if_the_recipe_says_so(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     modes: list[bool] = []
-    train = trial_run.Training.run_epoch
+    finish = trial_run.Training.finish_epoch
 
-    def run_epoch(training: trial_run.Training, *limit: float) -> CurveRow:
+    def finish_epoch(training: trial_run.Training) -> CurveRow:
         modes.append(torch.are_deterministic_algorithms_enabled())
-        return train(training, *limit)
+        return finish(training)
 
-    monkeypatch.setattr(trial_run.Training, "run_epoch", run_epoch)
+    monkeypatch.setattr(trial_run.Training, "finish_epoch", finish_epoch)
     (usual,), (record,) = run_job(job(), context), run_job(job(deterministic=True), context)
     assert modes == [False] * EPOCHS + [True] * EPOCHS
     assert record.metrics == usual.metrics  # a CPU repeats its results anyway
     assert record.key != usual.key
+
+
+@pytest.mark.parametrize("settings", [{}, {"ema": 0.9}])
+def test_a_network_is_freed_as_soon_as_its_trial_has_ended(
+    settings: dict[str, float], context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the next trial could run out of memory, depending on the garbage collector."""
+    networks: list[weakref.ref[nn.Module]] = []
+    build = trial_run.build_network
+
+    def build_network(*arguments: Any) -> nn.Module:
+        network = build(*arguments)
+        networks.append(weakref.ref(network))
+        return network
+
+    monkeypatch.setattr(trial_run, "build_network", build_network)
+    gc.collect()
+    gc.disable()
+    try:
+        run_job(job(seeds=(0, 1), **settings), context)
+        assert [network() for network in networks] == [None, None]
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("lanes", [2, 3])
@@ -215,11 +241,9 @@ def test_a_killed_trial_resumes_to_the_same_record(
     assert files(tmp_path / "halves") == [f"checkpoints/{whole.key}.pt"]
 
     epochs: list[int] = []
-    train = trial_run.Training.run_epoch
+    finish = trial_run.Training.finish_epoch
     monkeypatch.setattr(
-        trial_run.Training,
-        "run_epoch",
-        lambda self, *limit: epochs.append(1) or train(self, *limit),
+        trial_run.Training, "finish_epoch", lambda self: epochs.append(1) or finish(self)
     )
     (continued,) = run_job(job(), replace(context, folder=tmp_path / "halves"))
     assert len(epochs) == EPOCHS - epoch
@@ -260,16 +284,16 @@ def test_a_killed_trial_loses_at_most_30_seconds_or_an_epoch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [0.0]
-    train = trial_run.Training.run_epoch
+    finish = trial_run.Training.finish_epoch
 
-    def run_epoch(training: trial_run.Training, *limit: float) -> CurveRow:
-        row = train(training, *limit)
+    def finish_epoch(training: trial_run.Training) -> CurveRow:
+        row = finish(training)
         now[0] += epoch_s
         row["seconds"] = epoch_s
         return row
 
     saved: list[int] = []
-    monkeypatch.setattr(trial_run.Training, "run_epoch", run_epoch)
+    monkeypatch.setattr(trial_run.Training, "finish_epoch", finish_epoch)
     clock = SimpleNamespace(monotonic=lambda: now[0], perf_counter=lambda: now[0])
     monkeypatch.setattr(trial_run, "time", clock)
     monkeypatch.setattr(

@@ -20,7 +20,7 @@ from partialnas.runs.datasets.task import resolve_task
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.subject import Subject
 from partialnas.runs.training import loop as training
-from partialnas.runs.training import outcome, trial_run
+from partialnas.runs.training import outcome, trial, trial_run
 from partialnas.runs.training.context import Context
 from partialnas.runs.training.trial import run_job
 from partialnas.space import errors
@@ -101,14 +101,14 @@ def test_a_failing_network_gives_a_record_with_a_reason(
 def test_a_seed_that_fails_does_not_end_those_beside_it(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train = trial_run.Training.run_epoch
+    begin = trial_run.Training.begin_epoch
 
-    def run_epoch(training: trial_run.Training, *limit: float) -> Any:
+    def begin_epoch(training: trial_run.Training, limit_s: float) -> None:
         if training.seed == 1 and training.curve:
             raise ValueError("no way")
-        return train(training, *limit)
+        begin(training, limit_s)
 
-    monkeypatch.setattr(trial_run.Training, "run_epoch", run_epoch)
+    monkeypatch.setattr(trial_run.Training, "begin_epoch", begin_epoch)
     first, second, third = run_job(job(seeds=(0, 1, 2)), replace(context, lanes=3))
     assert (first.state, second.state, third.state) == ("done", "failed", "done")
     assert (second.reason, len(second.curve)) == ("ValueError: no way", 1)
@@ -128,13 +128,17 @@ def test_images_too_small_for_the_network_give_a_record_with_a_reason(context: C
 def test_a_trial_out_of_time_keeps_its_finished_epochs(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Replace the clock by one that advances one second at each reading (start, step and end)."""
+    """Replace the clock by one that advances one second at each reading.
+
+    An epoch has a second at its start and at its end, and two for each step, which is checked after
+    the first of them.
+    """
     clock = SimpleNamespace(perf_counter=partial(next, count()))
     monkeypatch.setattr(training, "time", clock)
-    (record,) = run_job(job(batch_size=64), replace(context, time_limit_s=5.5))
+    (record,) = run_job(job(batch_size=64), replace(context, time_limit_s=11.5))
     assert record.state == "timeout"
-    assert record.reason == "time limit of 5.5 s reached in epoch 2 (step 2)"
-    assert [row["seconds"] for row in record.curve] == [4]
+    assert record.reason == "time limit of 11.5 s reached in epoch 2 (step 2)"
+    assert [row["seconds"] for row in record.curve] == [8]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])
@@ -242,7 +246,8 @@ def test_training_shares_the_device_for_one_epoch_at_a_time(
         yield
         active.pop()
 
-    monkeypatch.setattr(trial_run, "shared_access", sharing)
+    for module in (trial, trial_run):
+        monkeypatch.setattr(module, "shared_access", sharing)
     active_in_callback: list[int] = []
     run_job(job(), replace(context, on_epoch=lambda *_: active_in_callback.append(len(active))))
     assert entered == ["cpu"] * (EPOCHS + 1)

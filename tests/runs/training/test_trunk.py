@@ -45,13 +45,13 @@ def timeless(record: Record) -> dict[str, Any]:
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return a list that the number of each trained epoch is added to."""
     epochs: list[int] = []
-    train = trial_run.Training.run_epoch
+    begin = trial_run.Training.begin_epoch
 
-    def counted(training: trial_run.Training, *limit: float) -> Any:
+    def counted(training: trial_run.Training, limit_s: float) -> None:
         epochs.append(len(training.curve) + 1)
-        return train(training, *limit)
+        begin(training, limit_s)
 
-    monkeypatch.setattr(trial_run.Training, "run_epoch", counted)
+    monkeypatch.setattr(trial_run.Training, "begin_epoch", counted)
     return epochs
 
 
