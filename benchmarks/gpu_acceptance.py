@@ -9,6 +9,7 @@ fails is reported, and the others go on; the exit code is then 1. `docs/gpu.md` 
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -443,6 +444,7 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := set(options.parts) - set(PARTS):
         parser.error(f"no part {', '.join(sorted(unknown))}: choose from {', '.join(PARTS)}")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # for deterministic trainings
     torch.set_num_threads(1)
     sys.exit(1 if run_parts(options.parts or list(PARTS), Machine(options.device)) else 0)
 

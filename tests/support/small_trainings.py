@@ -52,10 +52,16 @@ def make_recipe(case: str) -> Recipe:
 
 
 def begin(
-    network: nn.Module, recipe: Recipe, splits: Splits, *, seed: int = 7, **options: Any
+    network: nn.Module,
+    recipe: Recipe,
+    splits: Splits,
+    *,
+    seed: int = 7,
+    device: str = "cpu",
+    **options: Any,
 ) -> Training:
-    """Return a training of `EPOCHS` epochs on the CPU."""
-    data = DeviceSplits.from_splits(splits, recipe, torch.device("cpu"))
+    """Return a training of `EPOCHS` epochs."""
+    data = DeviceSplits.from_splits(splits, recipe, torch.device(device))
     return Training(network, recipe, EPOCHS, seed, data, **options)
 
 

@@ -1,6 +1,8 @@
 """What a measurement learns of its GPU from NVML, which is replaced (see tests/fake_nvml.py)."""
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 
@@ -145,3 +147,28 @@ def test_our_own_use_of_a_gpu_does_not_taint() -> None:
     report = monitor.report()
     assert not report.tainted
     assert report.sm_clock_mhz is not None
+
+
+BURN = """
+import torch
+a = torch.randn(8192, 8192, device="cuda")
+print("ready", flush=True)
+while True:
+    a = (a @ a).clamp(-1, 1)
+    torch.cuda.synchronize()
+"""
+
+
+@pytest.mark.gpu
+def test_another_process_on_a_gpu_taints() -> None:
+    with subprocess.Popen([sys.executable, "-c", BURN], stdout=subprocess.PIPE) as other:
+        try:
+            assert other.stdout is not None
+            other.stdout.readline()
+            monitor, start = GpuMonitor(0), time.monotonic()
+            while time.monotonic() < start + 4:
+                time.sleep(0.1)
+                monitor.poll()
+            assert monitor.report().tainted in (True, None)  # None: the driver tells nothing
+        finally:
+            other.kill()

@@ -130,3 +130,18 @@ def test_the_deploy_form_keeps_input_dependent_mixers(shake: Shake, pat_sp: bool
         )
         > 1
     )
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ("dtype", "bound"), [(torch.float32, 1e-4), (torch.bfloat16, 2e-2), (torch.float16, 5e-3)]
+)
+def test_logits_on_a_gpu_are_those_of_double_precision(
+    shake: Shake, dtype: torch.dtype, bound: float
+) -> None:
+    network = Network(preset("partialnet_t0"), num_classes=10).double().eval()
+    shake(network, 0)
+    x = torch.randn(4, 3, 64, 64, dtype=torch.float64)
+    logits = deploy(network).to("cuda", dtype)(x.to("cuda", dtype)).double().cpu()
+    expected = network(x)
+    assert (logits - expected).abs().max() <= bound * expected.abs().max()
