@@ -258,7 +258,7 @@ def _task_runner(
         context=Context(
             device=resources.device,
             time_limit_s=study.executor.time_limit_s,
-            lanes=_lanes(study),
+            lanes=_lanes(study, resources),
             gpu_share=resources.gpus_per_trial or 1.0,
         ),
         splits={} if study.trial else _splits(resolved),
@@ -272,10 +272,9 @@ def _task_runner(
     )
 
 
-def _lanes(study: Study) -> int:
-    """Return how many seeds of a network a worker trains at a time."""
-    lanes = study.executor.lanes
-    return 1 if lanes == "auto" or study.trial else lanes
+def _lanes(study: Study, resources: Resources) -> int:
+    """Return how many seeds of a network a worker trains side by side."""
+    return 1 if study.trial else study.executor.lanes_on(resources.device)
 
 
 def _resources(study: Study, address: str | None) -> Resources:
@@ -335,7 +334,7 @@ def _executor(
     from partialnas.search.executors.ray_tune import RayTune
 
     limit_s = study.executor.time_limit_s  # of a trial; a worker has several in its lanes
-    own_modules, lanes = study.trial or study.plugins, _lanes(study)
+    own_modules, lanes = study.trial or study.plugins, _lanes(study, resources)
     return RayTune(
         folder=folder,
         workers=resources.workers,

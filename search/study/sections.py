@@ -16,6 +16,9 @@ PromotionScheme = Literal["restart", "cool-down"]
 FIDELITIES = ("recipe.epochs", "recipe.data_share", "recipe.width_share", "task.resolution")
 """Settings that a rung may reduce."""
 
+_GPU_LANES = 8
+"""Seeds of a network that a worker trains side by side on a GPU by default."""
+
 
 class TaskSpec(Value):
     """The data set and the resolution of its images.
@@ -134,9 +137,9 @@ class ExecutorSpec(Value):
         device: `auto` (CUDA if the machine or the cluster has a GPU), `cpu` or `cuda`.
         gpus_per_trial: share of a GPU that a trial reserves, its memory included; with 0.25, four
             trials run on one GPU.
-        lanes: number of seeds of one network that a worker trains at a time, each with the result
-            that it has alone; fewer if memory runs out. `auto` is 1. Seeds take turns, epoch by
-            epoch.
+        lanes: number of seeds of one network that a worker trains side by side, each with the
+            result that it has alone; fewer if memory runs out. `auto` is 8 on a GPU, where kernels
+            of small networks run at the same time, and 1 on a CPU, where steps take turns.
         time_limit_s: training time in seconds after which a trial ends with state `timeout`.
             Under Ray, a worker that does not respond is killed after 1.5 times this limit plus 60
             seconds.
@@ -178,6 +181,12 @@ class ExecutorSpec(Value):
         if self.isolate and self.kind != "ray":
             raise ValueError("isolate: in-process has a single process; set kind: ray")
         return self
+
+    def lanes_on(self, device: str) -> int:
+        """Return the number of seeds of a network that a worker trains side by side."""
+        if self.lanes != "auto":
+            return self.lanes
+        return _GPU_LANES if device.startswith("cuda") else 1
 
 
 class SeedRule(Value):

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from partialnas.runs.ledger.study_meta import RecordedStudy
 from partialnas.search.resolve.resources import Hardware, resolve_resources
 from partialnas.search.study.amendments import amendment_meta, differences, find_amendments
-from partialnas.search.study.sections import SearchSpec
+from partialnas.search.study.sections import ExecutorSpec, SearchSpec
 from partialnas.search.study.study import Study
 from partialnas.search.study.study_file import load_study
 from partialnas.space.errors import UserError
@@ -148,6 +148,12 @@ def test_new_settings_are_recorded_only_if_they_are_stated() -> None:
     assert frozen(executor={"lanes": 3})["executor"]["lanes"] == 3
     (line,) = find_amendments(frozen(), frozen(executor={"lanes": 3}))
     assert line.startswith("executor.lanes: ")
+
+
+@pytest.mark.parametrize(("lanes", "cpu", "gpu"), [("auto", 1, 8), (1, 1, 1), (3, 3, 3)])
+def test_seeds_run_side_by_side_on_gpus(lanes: int | str, cpu: int, gpu: int) -> None:
+    spec = ExecutorSpec.model_validate({"lanes": lanes})
+    assert (spec.lanes_on("cpu"), spec.lanes_on("cuda"), spec.lanes_on("cuda:1")) == (cpu, gpu, gpu)
 
 
 def test_budget_seeds_executor_and_arms_may_be_amended() -> None:
