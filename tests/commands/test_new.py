@@ -58,7 +58,7 @@ def flags(draw: st.DrawFn) -> dict[str, Any]:
     return options
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(NAMES, flags(), st.booleans())
 def test_any_choices_give_a_study_that_resolves(
     tmp_path_factory: pytest.TempPathFactory, name: str, flags: dict[str, Any], quick: bool
