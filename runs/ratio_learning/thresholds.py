@@ -1,10 +1,10 @@
 """Learned thresholds: one continuous size per learned part, projected to the budget."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -20,6 +20,34 @@ _TOLERANCE = 1e-3  # accuracy of a projection, as a share of the budget
 _PROJECTIONS = 12
 
 
+class _Layout(NamedTuple):
+    """Facts of a block that every step uses.
+
+    Attributes:
+        width: channels of the block.
+        learned: positions of the learned parts.
+        start: initial channels of all parts but the last, which has what remains.
+        grain: smallest share of a learned part.
+        room: share that the learned parts have together at most.
+        polynomials: coefficients of the cost of each part.
+    """
+
+    width: int
+    learned: tuple[int, ...]
+    start: list[float]
+    grain: float
+    room: float
+    polynomials: list[tuple[float, float]]
+
+    @classmethod
+    def of(cls, block: LearnedBlock) -> "_Layout":
+        width, learned, start = block.block.width, block.learning.parts, block.start[:-1]
+        fixed = sum(size for part, size in enumerate(start) if part not in learned)
+        room = (width - fixed - block.block.parts[-1].heads) / width
+        grain = block.learning.grain / width
+        return cls(width, learned, [*map(float, start)], grain, room, cost_polynomials(block))
+
+
 class ThresholdLearner(RatioLearner):
     """One continuous size per learned part.
 
@@ -31,7 +59,7 @@ class ThresholdLearner(RatioLearner):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._polynomials = {b.block_index: cost_polynomials(b) for b in self.learned_blocks}
+        self._layouts = [_Layout.of(block) for block in self.learned_blocks]
         self._momentum = [0.0 for block in self.learned_blocks for _ in block.learning.parts]
         self._scale = 0.0
         self._steps_taken = 0
@@ -63,7 +91,8 @@ class ThresholdLearner(RatioLearner):
             gradients = _along(gradients, slopes)
         moves = self._moves(gradients, step, count)
         moved = [share - move for share, move in zip(shares, moves, strict=True)]
-        for block, sizes in self._block_sizes(self._projected(moved)):
+        moved_sizes = self._block_sizes(self._projected(moved))
+        for block, sizes in zip(blocks, moved_sizes, strict=True):
             self._set_sizes(block, sizes, step)
 
     def _gradients(self) -> list[float]:
@@ -140,42 +169,40 @@ class ThresholdLearner(RatioLearner):
         """Clip the shares: each is at least the grain, together they fit in the room left."""
         clipped: list[float] = []
         remaining = iter(shares)
-        for block in self.learned_blocks:
-            width, grain = block.block.width, block.learning.grain
-            learned = block.learning.parts
-            block_shares = [next(remaining) for _ in learned]
-            fixed = sum(size for i, size in enumerate(block.start[:-1]) if i not in learned)
-            room = (width - fixed - block.block.parts[-1].heads) / width
-            block_shares = [max(share, grain / width) for share in block_shares]
-            scale = min(room / sum(block_shares), 1.0)
+        for layout in self._layouts:
+            block_shares = [max(next(remaining), layout.grain) for _ in layout.learned]
+            scale = min(layout.room / sum(block_shares), 1.0)
             clipped += [share * scale for share in block_shares]
         return clipped
 
     def _macs(self, shares: Sequence[float]) -> float:
         return sum(
-            evaluate_costs(self._polynomials[block.block_index], sizes)
-            for block, sizes in self._block_sizes(shares)
+            evaluate_costs(layout.polynomials, sizes)
+            for layout, sizes in zip(self._layouts, self._block_sizes(shares), strict=True)
         )
 
     def _slopes(self, shares: Sequence[float]) -> list[float]:
         """Return the derivatives of the cost with respect to the learned shares."""
         slopes: list[float] = []
-        for block, sizes in self._block_sizes(shares):
-            pairs = zip(self._polynomials[block.block_index], sizes, strict=True)
-            by_size = [2 * square * size + linear for (square, linear), size in pairs]
-            width = block.block.width
-            slopes += [width * (by_size[part] - by_size[-1]) for part in block.learning.parts]
+        for layout, sizes in zip(self._layouts, self._block_sizes(shares), strict=True):
+            (square, linear), last = layout.polynomials[-1], sizes[-1]
+            by_last = 2 * square * last + linear
+            for part in layout.learned:
+                square, linear = layout.polynomials[part]
+                slopes.append(layout.width * (2 * square * sizes[part] + linear - by_last))
         return slopes
 
-    def _block_sizes(self, shares: Sequence[float]) -> Iterable[tuple[LearnedBlock, list[float]]]:
-        """Yield the sizes of the parts of each block."""
+    def _block_sizes(self, shares: Sequence[float]) -> list[list[float]]:
+        """Return the sizes of the parts of each block."""
         remaining = iter(shares)
-        for block in self.learned_blocks:
-            sizes = [float(size) for size in block.start]
-            for position in block.learning.parts:
-                sizes[position] = next(remaining) * block.block.width
-            sizes[-1] = max(block.block.width - sum(sizes[:-1]), 0.0)
-            yield block, sizes
+        blocks: list[list[float]] = []
+        for layout in self._layouts:
+            sizes = [*layout.start]
+            for part in layout.learned:
+                sizes[part] = next(remaining) * layout.width
+            sizes.append(max(layout.width - sum(sizes), 0.0))
+            blocks.append(sizes)
+        return blocks
 
     def state_dict(self) -> dict[str, Any]:
         """See `RatioLearner.state_dict`."""

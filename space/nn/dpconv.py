@@ -7,7 +7,7 @@ of `partialnas.runs.ratio_learning` change the sizes during training and fix the
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import accumulate, pairwise
+from itertools import accumulate, chain, pairwise
 from typing import Any
 
 import torch
@@ -54,11 +54,15 @@ class DividedMixer(nn.Module):
         self.parts = nn.ModuleList(operations)
         self.kernels = DetachedKernels()
 
-    def divided(self, x: Tensor, sizes: Sequence[int]) -> Tensor:
-        """Return the mixed maps for whole sizes of the parts; a size may be 0."""
-        spans = [Span(low, high) for low, high in pairwise([0, *accumulate(sizes)])]
+    def divided(self, x: Tensor, spans: Sequence[Span]) -> Tensor:
+        """Return the mixed maps for hard boundaries.
+
+        Args:
+            x: N x C x H x W maps.
+            spans: channels of each part, together all channels; a span may be empty.
+        """
         operations: Any = self.parts
-        segments = torch.split(x, list(sizes), dim=1)
+        segments = torch.split(x, [span.high - span.low for span in spans], dim=1)
         pieces: list[Tensor] = [
             self._operate(operation, segment, span)
             for operation, segment, span in zip(operations, segments, spans, strict=True)
@@ -98,15 +102,16 @@ class Boundaries:
     ) -> None:
         self.sizes, self.ramp = tuple(map(float, sizes)), ramp
         self.fixed = ramp == 0 and largest_sizes is None and smallest_sizes is None
-        self.ends = ends = _ends(self.sizes)
-        self.width = round(sum(self.sizes))
-        limits = [limit for limit in (largest_sizes, smallest_sizes) if limit is not None]
-        reached = list(zip(ends, *map(_ends, limits), strict=True))
-        lows = [max(math.floor(min(group) - ramp / 2), 0) for group in reached]
-        highs = [math.ceil(max(group) + ramp / 2) for group in reached]
-        edges = zip([0, *lows], [*highs, self.width], strict=True)
-        self.spans = [Span(low, min(high, self.width)) for low, high in edges]
-        self.order = [depth_threshold(*pair) for pair in pairwise(ends)]
+        self.width = width = round(sum(self.sizes))
+        self.ends = lowest = highest = _ends(self.sizes)
+        limits = [_ends(limit) for limit in (largest_sizes, smallest_sizes) if limit is not None]
+        if limits:
+            lowest = [min(group) for group in zip(self.ends, *limits, strict=True)]
+            highest = [max(group) for group in zip(self.ends, *limits, strict=True)]
+        lows = [0, *(max(math.floor(end - ramp / 2), 0) for end in lowest)]
+        highs = [*(min(math.ceil(end + ramp / 2), width) for end in highest), width]
+        self.spans = list(map(Span, lows, highs))
+        self.order = [depth_threshold(*pair) for pair in pairwise(self.ends)]
 
     def shares(self) -> list[float]:
         """Return the share of each channel before each boundary, (P - 1) * C values."""
@@ -115,14 +120,12 @@ class Boundaries:
 
 def set_boundaries(moved: Sequence[tuple["LearnedMixer", Boundaries]]) -> None:
     """Move the boundaries of mixers of one network, with one copy to its device."""
-    mixers = [mixer for mixer, _ in moved]
-    places = [boundaries for _, boundaries in moved]
-    rows = [boundaries.shares() for boundaries in places]
-    before = mixers[0].shares
-    values = torch.tensor([share for row in rows for share in row], dtype=before.dtype)
+    rows = [boundaries.shares() for _, boundaries in moved]
+    before = moved[0][0].shares
+    values = torch.tensor(list(chain.from_iterable(rows)), dtype=before.dtype)
     pieces = torch.split(to_device(values, before.device), [len(row) for row in rows])
-    for mixer, boundaries, piece in zip(mixers, places, pieces, strict=True):
-        mixer.move(boundaries, piece.view(mixer.shares.shape))
+    for (mixer, boundaries), piece in zip(moved, pieces, strict=True):
+        mixer.move(boundaries, piece.view(-1, mixer.width))
 
 
 class LearnedMixer(DividedMixer):
@@ -174,10 +177,11 @@ class LearnedMixer(DividedMixer):
 
     def move(self, boundaries: Boundaries, shares: Tensor) -> None:
         """Move the boundaries to where channels have these (P - 1) x C shares."""
-        # Assignments to a module are slow, and this is a large part of what learning costs.
+        before = self._boundaries
+        # Past `Module.__setattr__`, which is slow: this runs in every step that learns.
         self._buffers["shares"] = shares.requires_grad_(not boundaries.fixed)
-        before, self._boundaries = self._boundaries, boundaries
-        if (boundaries.spans, boundaries.order) != (before.spans, before.order):
+        self.__dict__["_boundaries"] = boundaries
+        if boundaries.spans != before.spans or boundaries.order != before.order:
             self._partition = None
 
     def _current_partition(self) -> ChannelPartition:
@@ -200,7 +204,7 @@ class LearnedMixer(DividedMixer):
     def forward(self, x: Tensor) -> Tensor:
         """Mix N x C x H x W maps: each part of the channels goes through its operation."""
         if self.fixed:
-            return self.divided(x, [int(size) for size in self.sizes])
+            return self.divided(x, self._boundaries.spans)
         partition = self._current_partition()
         return partition.mix(self.parts, x, self.shares, self.ramp, self.kernels)
 
@@ -262,7 +266,8 @@ class InputDependentMixer(DividedMixer):
         if torch.compiler.is_exporting() or (tracing and not self.traces_one_batch):
             raise UserError(INPUT_DEPENDENT)
         size = self._predicted_size(x)
-        table = torch.tensor([self._learned_size(o) for o in self.options], device=x.device)
+        learned = torch.tensor([self._learned_size(option) for option in self.options])
+        table = to_device(learned, x.device)
         indices = (size.detach()[:, None] - table).abs().argmin(1)
         self.option_indices = indices
         if not self.training:
@@ -282,16 +287,18 @@ class InputDependentMixer(DividedMixer):
         """Mix the images of each size separately."""
         groups = sorted(set(indices.tolist()))
         if len(groups) == 1:
-            return self.divided(x, self.options[groups[0]])
+            return self.divided(x, hard_spans(self.options[groups[0]]))
         out = torch.empty_like(x)
         for option in groups:
             images = (indices == option).nonzero()[:, 0]
-            out[images] = self.divided(x[images], self.options[option]).to(out.dtype)
+            mixed = self.divided(x[images], hard_spans(self.options[option]))
+            out[images] = mixed.to(out.dtype)
         return out
 
     def _masked(self, x: Tensor, size: Tensor, indices: Tensor) -> Tensor:
         """Mix all images at once by masks; gradients reach the predictor through a ramp."""
-        sizes = torch.tensor(self.options, dtype=torch.float32, device=x.device)[indices]
+        options = torch.tensor(self.options, dtype=torch.float32)
+        sizes = to_device(options, x.device)[indices]
         ends = sizes.cumsum(1)[:, :-1]
         moved = (size - size.detach())[:, None] if self.predictor_trainable else 0.0
         ramp = max(self.width / 8, 1.0)
@@ -301,8 +308,8 @@ class InputDependentMixer(DividedMixer):
         soft = (ends + moved * after_learned)[:, :, None] - channels
         slope = (soft / ramp + 0.5).clamp(0, 1)
         shares = hard + slope - slope.detach()
-        most = [int(end) for end in ends.amax(0).tolist()]
-        least = [int(end) for end in ends.amin(0).tolist()]
+        extremes = torch.stack((ends.amin(0), ends.amax(0))).tolist()  # the device is read once
+        least, most = ([int(end) for end in row] for row in extremes)
         reach = ramp / 2 if self.predictor_trainable else 0.0
         lows = [0, *(max(math.floor(end - reach), 0) for end in least)]
         highs = [*(min(math.ceil(end + reach), self.width) for end in most), self.width]
@@ -321,6 +328,11 @@ def tracing_one_batch(network: nn.Module) -> Iterator[None]:
     finally:
         for mixer in mixers:
             mixer.traces_one_batch = False
+
+
+def hard_spans(sizes: Sequence[int]) -> list[Span]:
+    """Return the channels of parts of these sizes."""
+    return [Span(low, high) for low, high in pairwise([0, *accumulate(sizes)])]
 
 
 def _before(end: float, ramp: float, width: int) -> list[float]:

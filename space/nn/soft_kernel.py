@@ -11,7 +11,7 @@ gradients are passed on to the weights and the shares in a few operations (`Deta
 
 import math
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,10 @@ class ShareSum(NamedTuple):
 
     constant: int
     terms: list[tuple[int, Tensor]]
+
+    def numel(self) -> int:
+        """Return the number of sums."""
+        return self.terms[0][1].numel()
 
     def evaluate(self, shares: Tensor) -> Tensor:
         """Return the sums for these shares."""
@@ -104,30 +108,15 @@ class SoftKernel(NamedTuple):
         """Return the entries of a weight for the channels of the span."""
         return weight[self.span.slice, self.span.slice]
 
-    def mask(self, shares: Tensor | None) -> Tensor | None:
-        """Return the weight of each entry for (P - 1) x C shares."""
-        if self.entries is None or shares is None:
-            return None
-        return self.entries.evaluate(shares)
-
-    def mix(self, sliced: Tensor, mask: Tensor | None, shares: Tensor | None) -> Tensor:
-        """Return the kernel: the sliced weight times the mask, and the channels passed through."""
-        if mask is None:
-            return sliced
-        kernel = sliced * mask
+    def mix(self, weight: Tensor, shares: Tensor | None) -> Tensor:
+        """Return the kernel for (P - 1) x C shares: the masked weight, and what passes through."""
+        kernel = self.sliced(weight)
+        if self.entries is not None and shares is not None:
+            kernel = kernel * self.entries.evaluate(shares)
         if self.kept is not None and shares is not None:
             kept = self.kept.evaluate(shares)
             _center(kernel, len(kept)).add_(kept)
         return kernel
-
-    def add_gradient(self, gradient: Tensor, sliced: Tensor, slopes: Tensor) -> None:
-        """Add the gradient with respect to the shares, given that of the kernel."""
-        flat = slopes.view(-1)
-        if self.entries is not None:
-            self.entries.add_gradient((gradient * sliced).sum((2, 3)), flat)
-        if self.kept is not None:
-            (_, positions), *_ = self.kept.terms
-            self.kept.add_gradient(_center(gradient, len(positions)), flat)
 
 
 class DetachedKernels:
@@ -139,9 +128,15 @@ class DetachedKernels:
     """
 
     def __init__(self) -> None:
-        self._leaves: dict[nn.Conv2d, _KernelLeaf] | None = None
+        self._detached = False
+        self._used: dict[nn.Conv2d, _KernelLeaf] = {}
+        self._memory: dict[nn.Conv2d, _KernelLeaf] = {}
         self._shares: Tensor | None = None
         self._earlier: Tensor | None = None
+
+    def __reduce__(self) -> tuple[type[Self], tuple[()]]:
+        """Copies of a mixer do not share its kernels."""
+        return type(self), ()
 
     def detach(self, shares: Tensor | None = None) -> None:
         """Compute kernels outside autograd from now on, each when it is first used.
@@ -149,44 +144,69 @@ class DetachedKernels:
         Args:
             shares: shares of all kernels that are not hard.
         """
-        self._leaves, self._shares = {}, shares
+        self._detached, self._shares = True, shares
         if shares is not None:  # gradients of passes are added up one by one
             self._earlier, shares.grad = shares.grad, None
 
     def kernel(self, conv: nn.Conv2d, soft: SoftKernel, shares: Tensor | None = None) -> Tensor:
         """Return the kernel of a convolution for (P - 1) x C shares; no shares if it is hard."""
         weight = conv.weight
-        if self._leaves is None or not weight.is_leaf:  # a parametrized weight is computed
-            sliced = soft.sliced(weight)
-            return soft.mix(sliced, soft.mask(shares), shares)
-        if conv not in self._leaves:
-            self._leaves[conv] = _KernelLeaf(weight, soft, shares)
-        return self._leaves[conv].kernel
+        if not self._detached or not weight.is_leaf:  # a parametrized weight is computed
+            return soft.mix(weight, shares)
+        leaf = self._used.get(conv)
+        if leaf is None:
+            leaf = self._memory.get(conv)
+            if leaf is None or not leaf.fits(weight, soft):
+                leaf = self._memory[conv] = _KernelLeaf(weight, soft)
+            leaf.compute(shares)
+            self._used[conv] = leaf
+        return leaf.kernel
 
     @torch.no_grad()
     def attach(self) -> None:
-        """Add the gradients of the kernels to those of weights and shares, and drop the kernels."""
-        leaves, self._leaves = self._leaves or {}, None
-        for leaf in reversed(leaves.values()):  # as autograd does
+        """Add the gradients of the kernels to those of weights and shares."""
+        for leaf in reversed(self._used.values()):  # as autograd does
             leaf.pass_on_gradient()
+        self._used.clear()
         if self._shares is not None and self._earlier is not None:
             _add_gradient(self._shares, self._earlier)
-        self._shares = self._earlier = None
+        self._detached, self._shares, self._earlier = False, None, None
 
 
 class _KernelLeaf:
-    """A kernel outside autograd, with what its gradient is multiplied by."""
+    """A kernel outside autograd; its memory and views serve as long as the span is the same."""
 
     @torch.no_grad()
-    def __init__(self, weight: Tensor, soft: SoftKernel, shares: Tensor | None) -> None:
-        self._weight, self._soft, self._shares = weight, soft, shares
+    def __init__(self, weight: Tensor, soft: SoftKernel) -> None:
+        self._weight, self._soft, self._address = weight, soft, weight.data_ptr()
         self._sliced = soft.sliced(weight)
-        self._mask = soft.mask(shares)
-        kernel = soft.mix(self._sliced, self._mask, shares)
-        self.kernel = (kernel.clone() if kernel is self._sliced else kernel).requires_grad_()
+        self._mask: Tensor | None = None
+        self._shares: Tensor | None = None
+        self.kernel = self._sliced.clone().requires_grad_()
+        self._passed = None if soft.kept is None else _center(self.kernel, soft.kept.numel())
+
+    def fits(self, weight: Tensor, soft: SoftKernel) -> bool:
+        """Return whether the kernel is that of a weight, in the same memory, on the same span."""
+        if weight is not self._weight or weight.data_ptr() != self._address:
+            return False
+        both_hard = soft.entries is None and self._soft.entries is None
+        return soft is self._soft or (both_hard and soft.span == self._soft.span)
+
+    @torch.no_grad()
+    def compute(self, shares: Tensor | None) -> None:
+        """Compute the kernel from the weight and (P - 1) x C shares."""
+        self._shares, self.kernel.grad = shares, None
+        if self._soft.entries is None or shares is None:
+            self.kernel.copy_(self._sliced)
+            return
+        self._mask = self._soft.entries.evaluate(shares)
+        torch.mul(self._sliced, self._mask, out=self.kernel)
+        if self._soft.kept is not None and self._passed is not None:
+            self._passed.add_(self._soft.kept.evaluate(shares))
 
     def pass_on_gradient(self) -> None:
-        gradient = self.kernel.grad
+        """Add the gradient of the kernel to those of the weight and the shares."""
+        gradient, shares = self.kernel.grad, self._shares
         if gradient is None:
             return
         whole = torch.zeros_like(self._weight)
@@ -195,10 +215,14 @@ class _KernelLeaf:
         else:
             torch.mul(gradient, self._mask, out=self._soft.sliced(whole))
         _add_gradient(self._weight, whole)
-        if self._shares is not None and self._shares.requires_grad:
-            slopes = torch.zeros_like(self._shares)
-            self._soft.add_gradient(gradient, self._sliced, slopes)
-            _add_gradient(self._shares, slopes)
+        if self._soft.entries is None or shares is None or not shares.requires_grad:
+            return
+        slopes = torch.zeros_like(shares)
+        flat = slopes.view(-1)
+        self._soft.entries.add_gradient((gradient * self._sliced).sum((2, 3)), flat)
+        if self._soft.kept is not None:
+            self._soft.kept.add_gradient(_center(gradient, self._soft.kept.numel()), flat)
+        _add_gradient(shares, slopes)
 
 
 def _add_gradient(leaf: Tensor, gradient: Tensor) -> None:
@@ -234,6 +258,6 @@ def depth_threshold(start: float, end: float) -> float:
     return math.floor(start + end) + 0.5
 
 
-def _center(weight: Tensor, count: int) -> Tensor:
+def _center(kernel: Tensor, count: int) -> Tensor:
     """Return the center entries that map each of the last channels to itself."""
-    return weight[:, :, 1, 1].diagonal()[-count:]
+    return kernel.diagonal()[1, 1, -count:]
