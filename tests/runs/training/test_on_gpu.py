@@ -1,6 +1,7 @@
 """Training on a real GPU: replays, lanes, stored states, learned ratios, memory that runs out."""
 
 import io
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,7 +11,7 @@ import pytest
 import torch
 from support.small_trainings import CASES, EPOCHS, begin_case
 
-from partialnas.runs.config.recipe import Recipe
+from partialnas.runs.config.recipe import RECIPES, Recipe
 from partialnas.runs.datasets.loaders import Splits
 from partialnas.runs.datasets.task import resolve_task
 from partialnas.runs.records.job import Job
@@ -119,3 +120,25 @@ def test_batches_that_do_not_fit_are_divided_and_the_next_trial_is_whole(context
     assert (divided.state, whole.state) == ("done", "done")
     assert divided.environment["micro_batch"] == wide.recipe.batch_size // 2
     assert "micro_batch" not in whole.environment
+
+
+def test_seeds_of_a_deterministic_job_repeat_whatever_its_lanes(context: Context) -> None:
+    recipe = job().recipe.model_copy(update={"deterministic": True, "drop_path": 0.1})
+    requested = job().model_copy(update={"recipe": recipe, "seeds": tuple(SEEDS)})
+    on_gpu = replace(context, device="cuda", folder=None)
+    alone, again, together = (
+        run_job(requested, replace(on_gpu, lanes=lanes)) for lanes in (1, 1, len(SEEDS))
+    )
+    assert [record.state for record in alone] == ["done"] * len(SEEDS)
+    for other in (again, together):
+        assert [record.metrics for record in other] == [record.metrics for record in alone]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_the_recipe_for_gpus_learns(optimizer: str, context: Context) -> None:
+    changes = {"batch_size": 32, "optimizer": optimizer}
+    recipe = Recipe.model_validate(RECIPES["gpu"].model_dump() | changes)
+    requested = job().model_copy(update={"recipe": recipe, "fidelity": 8, "seeds": tuple(SEEDS)})
+    for record in run_job(requested, replace(context, device="cuda", lanes=len(SEEDS))):
+        assert record.state == "done", record.reason
+        assert record.metrics["val_nll"] < 0.8 * math.log(10)  # of guessing
