@@ -101,7 +101,7 @@ def random_splits() -> Splits:
         size = batches * BATCH_SIZE
         shape = (size, TASK.channels, TASK.resolution, TASK.resolution)
         arrays += [generator.integers(0, 256, shape, dtype=np.uint8), np.arange(size) % 10]
-    return Splits(*arrays, mean=np.full(3, 0.5, np.float32), std=np.full(3, 0.3, np.float32))
+    return Splits(*arrays, np.full(3, 0.5, np.float32), np.full(3, 0.3, np.float32))
 
 
 def start_training(network: str, settings: Mapping[str, Any], device: str) -> Training:

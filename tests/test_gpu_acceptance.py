@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-from gpu_acceptance import LOGIT_BOUNDS, NEED_A_GPU, PARTS, Machine, run_parts
+from gpu_acceptance import LOGIT_BOUNDS, NEED_A_GPU, PARTS, Facts, Machine, run_parts
 
 pytestmark = pytest.mark.slow
 CPU = Machine("cpu")
@@ -46,8 +46,12 @@ def test_a_broken_network_fails() -> None:
 def test_a_part_that_raises_is_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(PARTS, "env", lambda _: iter([None]))
+    def broken(_: Machine) -> Facts:
+        """Nothing works."""
+        raise RuntimeError("no device")
+
+    monkeypatch.setitem(PARTS, "env", broken)
     assert run_parts(["env", "stranger"], CPU) == 1
     output = capsys.readouterr().out
-    assert "FAILED" in output
+    assert "no device" in output
     assert "needs a GPU" in output

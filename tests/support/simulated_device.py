@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from operator import attrgetter
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -156,7 +157,7 @@ def _has_mask(indices: Any) -> bool:
 
 def _place() -> str:
     """Return file and line of the code of the project that runs; none does in a backward pass."""
-    frame = sys._getframe()
+    frame: FrameType | None = sys._getframe()
     while frame is not None:
         path = Path(frame.f_code.co_filename)
         if path.is_relative_to(_ROOT) and not {"support", "site-packages"} & {*path.parts}:
@@ -187,9 +188,10 @@ def simulated_device() -> SimulatedDevice:
     _register_kernels(device)
     # Subclasses have no inference tensors.
     torch.inference_mode = lambda mode=True: torch.no_grad() if mode else nullcontext()
-    torch.Generator = _HostGenerator
+    torch.Generator = _HostGenerator  # type: ignore[misc]
     for types in (_foreach_utils._foreach_supported_types, optimizer._foreach_supported_types):
-        types.append(SimulatedTensor)  # optimizers then run what they run on a GPU
+        known: list[type] = types  # optimizers of a known type run what they run on a GPU
+        known.append(SimulatedTensor)
     device.__enter__()
     return device
 
