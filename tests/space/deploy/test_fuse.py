@@ -132,6 +132,17 @@ def test_the_deploy_form_keeps_input_dependent_mixers(shake: Shake, pat_sp: bool
     )
 
 
+def test_a_size_does_not_depend_on_those_before(shake: Shake) -> None:
+    plan = Plan(width=8, depths=(1, 1, 1, 1), head_width=16, attention=("self",) * 4)
+    network = Network(plan.architecture(), num_classes=5).eval()
+    shake(network, 0)
+    deployed = deploy(network)
+    for sides in [(32, 32), (32, 64), (64, 32), (32, 32)]:
+        x = torch.randn(2, 3, *sides)
+        assert torch.equal(deployed(x), deploy(network)(x))
+        assert torch.equal(copy.deepcopy(deployed)(x), deployed(x))
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize(
     ("dtype", "bound"), [(torch.float32, 1e-4), (torch.bfloat16, 2e-2), (torch.float16, 5e-3)]
