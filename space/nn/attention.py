@@ -17,7 +17,7 @@ from partialnas.space.nn.soft_kernel import Span
 
 _LINEAR_REACH = 20
 _BUCKET_REACH = 40
-_KEPT_SIZES = 8
+_KEPT_SIZES = 4
 
 
 class StatisticsConv(nn.Conv2d):
