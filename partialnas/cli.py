@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperOption
 
 from partialnas.search.session.signals import EXIT_CODES, raise_on_signals, stop_message
 from partialnas.space.errors import MachineError, UserError, is_too_long, printable_message
@@ -52,9 +53,30 @@ _PANELS = {
 }
 """The verbs by panel of `partialnas --help`; what a user needs first is on top."""
 
+
+class _Verb(TyperCommand):
+    """A verb that refuses options stated twice, of which only the last would count."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments; see `TyperCommand`.
+
+        Raises:
+            UserError: An option that takes one value is stated several times.
+        """
+        _, _, parameters = self.make_parser(ctx).parse_args([*args])
+        for parameter in {*parameters}:
+            takes_value = isinstance(parameter, TyperOption) and not parameter.is_flag
+            if takes_value and not parameter.multiple and parameters.count(parameter) > 1:
+                raise UserError(
+                    f"{parameter.opts[-1]} is stated {parameters.count(parameter)} times, but "
+                    f"`partialnas {self.name}` takes one value for it; state it once"
+                )
+        return super().parse_args(ctx, args)
+
+
 for panel, verbs in _PANELS.items():
     for verb in verbs:
-        app.command(rich_help_panel=panel)(verb)
+        app.command(cls=_Verb, rich_help_panel=panel)(verb)
 
 
 def _show_version(wanted: bool) -> None:

@@ -10,10 +10,10 @@ FigureKind = Literal[
 ]
 Width = Literal["column", "page"]
 CaptionLength = Literal["full", "short", "none"]
-Precision = Literal["float32", "bfloat16", "float16"]
+Precision = Literal["float32", "tfloat32", "bfloat16", "float16"]
 Form = Literal["deploy", "training"]
 Runtime = Literal["eager", "cuda_graph", "compiled"]
-RecipeName = Literal["short", "standard"]
+RecipeName = Literal["short", "standard", "gpu"]
 
 StudyFileArgument = Annotated[
     Path,

@@ -264,19 +264,26 @@ def status(
     every: Annotated[
         float, typer.Option(min=0.1, metavar="SECONDS", help="Interval of --watch.")
     ] = 2.0,
+    trials: Annotated[
+        bool, typer.Option("--trials", help="List all trials with their numbers, and end.")
+    ] = False,
 ) -> None:
     """Show a study's trials, front, failures and warnings.
 
     Only reads the ledger: it is safe at any time, also while the study runs. Values are means over
     seeds; the front is that of the study's objectives. Hours are the time that workers were busy;
     a device-hour is one hour of one GPU, or of all cores of a machine. `--watch` ends when the
-    study no longer runs, or with Ctrl-C.
+    study no longer runs, or with Ctrl-C. `--trials` lists the numbers by which other verbs name
+    trials (`DIR:7`), and the trials whose weights are kept.
 
     Example: `partialnas status results/quickstart --watch`
     """
     from partialnas.commands.studies.status import show_status, watch_status
+    from partialnas.commands.studies.trials import show_trials
 
-    if watch:
+    if trials:
+        show_trials(folder)
+    elif watch:
         watch_status(folder, every)
     else:
         show_status(folder)

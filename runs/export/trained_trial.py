@@ -96,7 +96,7 @@ def _check_done(name: str, row: TrialRow) -> None:
     if row.state != "done":
         raise UserError(
             f"{name} ended as {row.state} ({row.reason}) and has no finished network; "
-            "`partialnas status` lists the trials that are done"
+            "`partialnas status DIR --trials` lists the trials that are done"
         )
 
 
@@ -111,11 +111,15 @@ def _check_architecture(name: str, subject: Subject) -> Architecture:
 
 def _remedy(study: dict[str, Any]) -> str:
     if study.get("trial"):
-        return f"the study calls {study['trial']} instead of training, which leaves no weights"
+        return (
+            f"the study calls {study['trial']} instead of training, and partialnas has no weights "
+            "of it; save them in your function (docs/functions.md, weights of the winner)"
+        )
     if study.get("recipe", {}).get("keep_weights") == "front":
         return (
-            "this study keeps only those of its front: choose a trial on the front (`partialnas "
-            "status`), or run a study with recipe.keep_weights: all"
+            "this study keeps only those of its front and its arms: choose one of their trials "
+            "(`partialnas status DIR --trials` lists those whose weights are kept), or run a "
+            "study with recipe.keep_weights: all"
         )
     if study.get("recipe", {}).get("keep_weights") == "all":
         return "they were removed (`partialnas clean` does so); run the study with another --out"

@@ -5,9 +5,9 @@ Training runs hold `shared_access` to a device, one epoch at a time; a measureme
 files of this user in the temporary folder, locked by the kernel: they work between threads and
 processes, and the kernel releases them when their holder dies.
 
-Work on a GPU also shares the CPU, which launches its kernels. A lock is not reentrant: a thread that
-holds a device and requests it again may wait for itself. Hold `shared_access` around an epoch and
-nothing else.
+Work on a GPU also shares the CPU, which launches its kernels. A lock is not reentrant: a thread
+that holds a device and requests it again may wait for itself. Hold `shared_access` around an epoch
+and nothing else.
 """
 
 import fcntl

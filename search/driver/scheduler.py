@@ -116,17 +116,17 @@ class Scheduler:
         return self._timing_names.get(item.identity) or subject_name(item.subject)
 
     def dominated_keys(self) -> list[str]:
-        """Return the keys of trials of networks that another network dominates.
+        """Return the keys of trials of searched networks that another one dominates.
 
-        Trials on all rungs below the last are included. Baselines compete among themselves.
+        Trials on all rungs below the last are included; those of arms and baselines are not.
         """
+        if self._study.search is None:
+            return []
         dominated: list[Candidate] = []
-        baselines = self.pool.baselines
-        competitors: dict[tuple[Condition, bool], list[Candidate]] = {}
-        for candidate in self.pool.candidates.values():
+        competitors: dict[Condition, list[Candidate]] = {}
+        for candidate in {*self.pool.candidates.values()} - self.pool.baselines:
             if candidate.at_full_fidelity:
-                group = (candidate.condition, candidate in baselines)
-                competitors.setdefault(group, []).append(candidate)
+                competitors.setdefault(candidate.condition, []).append(candidate)
             else:
                 dominated.append(candidate)
         objectives, limits = self._study.objectives, self._study.limits

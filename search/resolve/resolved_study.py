@@ -122,8 +122,11 @@ def arm_notes(resolved: ResolvedStudy) -> Iterator[str]:
 
 
 def data_notes(resolved: ResolvedStudy) -> Iterator[str]:
-    """Yield what the readers of the study's data sets leave out or convert."""
-    for task in resolved.data_sets:
+    """Yield what the readers of the study's data sets leave out or convert.
+
+    A function in place of training reads its own data.
+    """
+    for task in resolved.data_sets if resolved.study.trial is None else ():
         yield from (f"data: {note}" for note in task_facts(task).notes)
 
 

@@ -40,7 +40,9 @@ def export_trained_model(name: str, output: Path, settings: Mapping[str, Any]) -
 
     trial = parse_trial(name)
     if trial is None:
-        raise UserError(f"{name}: expected a trial as DIR:7; `partialnas status DIR` lists trials")
+        raise UserError(
+            f"{name}: expected a trial as DIR:7; `partialnas status DIR --trials` lists the trials"
+        )
     result = export_model(*trial, output, **settings)
     console = make_console()
     onnx = _onnx(result) if settings["onnx"] else ()

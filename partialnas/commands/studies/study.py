@@ -75,6 +75,8 @@ def print_next_steps(folder: Path) -> None:
 
     with Ledger.open(folder) as ledger:
         verbs = ("pareto", "report") if ledger.study.is_search else ("table", "effects", "report")
+        if ledger.study.frozen.get("trial"):
+            verbs = (*verbs, "figure curves")
     commands = (f"partialnas {verb} {shlex.quote(str(folder))}" for verb in verbs)
     print_lines(make_console(), f"next: {' · '.join(commands)}")
 

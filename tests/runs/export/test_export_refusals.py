@@ -75,7 +75,7 @@ def test_only_finished_architectures_can_be_exported(tmp_path: Path) -> None:
     ("frozen", "remedy"),
     [
         ({"recipe": {"keep_weights": "none"}}, "recipe.keep_weights: all"),
-        ({"recipe": {"keep_weights": "front"}}, "choose a trial on the front"),
+        ({"recipe": {"keep_weights": "front"}}, "choose one of their trials"),
         ({"trial": "mine:evaluate"}, "the study calls mine:evaluate instead of training"),
     ],
 )
