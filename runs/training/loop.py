@@ -104,14 +104,14 @@ class Training:
             self.average = WeightAverage(network, recipe.ema) if recipe.ema else None
             self._tables = StepTables(device)
             self._losses = LossTable(self.steps, device)
+            self.ratio_learner = tracking.make_ratio_learner(
+                network,
+                data.train.resolution,
+                epochs * self.steps,
+                recipe.ratio_freeze,
+                recipe.ratio_every,
+            )
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
-        self.ratio_learner = tracking.make_ratio_learner(
-            network,
-            data.train.resolution,
-            epochs * self.steps,
-            recipe.ratio_freeze,
-            recipe.ratio_every,
-        )
         self.ratio_rows: list[RatioEpoch] = []
         self._progress: _Progress | None = None
         self._by_counter = device.type == "cuda" if by_counter is None else by_counter

@@ -1,24 +1,18 @@
 """Which trainings are captured as CUDA graphs, and how captures are replayed."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import timm
 import torch
 from support.fake_cuda import FakeCuda, install_fake_cuda
-from support.small_trainings import CASES, EPOCHS, make_network, make_recipe
-from torch import Tensor, nn
+from support.small_trainings import CASES, make_network, make_recipe
+from torch import nn
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from partialnas.runs.config.recipe import Recipe
-from partialnas.runs.datasets.augment import DeviceSplits
-from partialnas.runs.datasets.loaders import Splits
-from partialnas.runs.system.seeding import kernel_selection
 from partialnas.runs.training.graph import StepGraph, supports_graphs
-from partialnas.runs.training.lanes import run_side_by_side
-from partialnas.runs.training.loop import Training
 from partialnas.space.errors import DeviceFaultError
 
 GPU = torch.device("cuda", 0)
@@ -132,46 +126,3 @@ def test_a_capture_that_fails_is_a_fault_of_the_device(error: Exception, cuda: F
     with pytest.raises(DeviceFaultError, match="a CUDA graph cannot be captured") as caught:
         graph(function)
     assert caught.value.__cause__ is error
-
-
-def gpu_training(case: str, splits: Splits, seed: int, **options: Any) -> Training:
-    recipe = make_recipe(case)
-    data = DeviceSplits.from_splits(splits, recipe, GPU)
-    return Training(make_network(case, seed), recipe, EPOCHS, seed, data, **options)
-
-
-@pytest.fixture
-def _deterministic() -> Iterator[None]:
-    with kernel_selection(GPU, deterministic=True, cudnn_benchmark=False):
-        yield
-
-
-def states(trainings: list[Training]) -> list[dict[str, Tensor]]:
-    networks = [training.evaluated_network for training in trainings]
-    return [{n: v.cpu() for n, v in network.state_dict().items()} for network in networks]
-
-
-@pytest.mark.gpu
-@pytest.mark.usefixtures("_deterministic")
-@pytest.mark.parametrize("case", CASES)
-def test_replays_equal_eager_steps_on_a_gpu(case: str, few_digits: Splits) -> None:
-    replayed, eager = (gpu_training(case, few_digits, 0, by_counter=c) for c in (True, False))
-    for training in (replayed, eager):
-        assert run_side_by_side([training]) == [None]
-    torch.testing.assert_close(*states([replayed, eager]), rtol=0, atol=0)
-    assert replayed.metrics() == eager.metrics()
-
-
-@pytest.mark.gpu
-@pytest.mark.usefixtures("_deterministic")
-@pytest.mark.parametrize("case", ["plain", "attention", "drop path", "average", "mixup", "learned"])
-def test_lanes_on_a_gpu_have_the_results_that_they_have_alone(
-    case: str, few_digits: Splits
-) -> None:
-    lanes = [gpu_training(case, few_digits, seed, lane=seed) for seed in range(4)]
-    assert run_side_by_side(lanes) == [None] * 4
-    alone = [gpu_training(case, few_digits, seed) for seed in range(4)]
-    for training in alone:
-        run_side_by_side([training])
-    for one, other in zip(states(lanes), states(alone), strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=0)
