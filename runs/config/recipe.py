@@ -57,7 +57,7 @@ class Recipe(Value):
             takes the fastest; for GPUs.
         ratio_freeze: share of the steps after which learned ratios are frozen.
         ratio_every: steps from one move of learned ratios to the next, which uses the mean of their
-            gradients; above 1, training is faster. Ratios of every image do not depend on it.
+            gradients. Ratios of every image do not depend on it.
         threads: CPU threads per trial.
         keep_weights: trials that keep their final weights on disk; `front` stands for those of
             networks on the front, of arms and of baselines.
