@@ -111,13 +111,12 @@ def steps_alone(splits: Splits, plan: Plan) -> Callable[[], None]:
     pool = DeviceSplits.from_splits(splits, recipe, torch.device("cpu")).train
     tables = StepTables(pool.device)
     tables.fill(pool.epoch_tables(recipe, 0, 0))
-    batches = [pool.batch(row) for row in tables.rows()]
+    batches = [(row, *pool.batch(row)) for row in tables.rows()]
     optimizer = make_optimizer(network, recipe)
-    criterion = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
 
     def epoch() -> None:
-        for x, y in batches:
-            loss = criterion(network(x), y)
+        for row, x, y in batches:
+            loss, _ = pool.losses(network(x), y, row, recipe.label_smoothing)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
