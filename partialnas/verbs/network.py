@@ -189,7 +189,7 @@ def export_model(
     Verifies before it writes: the static network computes what the trained one does (on validation
     images, within 1e-5 of the largest logit), its cost agrees between formula, fvcore and record,
     and its speed is compared with that of a hand-specified static network of the same ratios. The
-    trial must be done, its weights kept (`recipe.keep_weights: all`), and its ratios static or
+    trial must be done, its weights kept (`status --trials` lists them), and its ratios static or
     learned per layer.
 
     Writes `architecture.json` (plain ratios), `model.safetensors`, `config.json` (timm's),

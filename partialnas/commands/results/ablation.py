@@ -68,9 +68,13 @@ def write_table(
 def _narrower_table(
     folders: Sequence[Path], output: Path, arguments: Mapping[str, Any], columns: Sequence[str]
 ) -> str:
-    """Return how to make the table narrower: the command with fewer columns, if there is one."""
+    """Return how to make a table narrower: by the command with fewer columns, if there is one."""
     if not columns:
-        return r"Choose a few --columns, or \small in the document"
+        if len(arguments.get("metric") or ()) > 1:
+            return "Write a table for each --metric"
+        if arguments.get("columns"):
+            return r"Use \small or \resizebox in the document"
+        return r"Choose a few --columns, or use \small or \resizebox in the document"
     words = ["partialnas", "table", *map(str, folders), "-o", str(output)]
     for key, value in arguments.items():
         if key in ("columns", "caption") or value is None:

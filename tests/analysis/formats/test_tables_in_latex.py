@@ -111,7 +111,7 @@ def test_a_wide_table_is_announced_with_a_command_for_a_narrower_one(
         assert not verify(output, [grid]).differences
     both = [word for key in BOTH for word in ("--metric", key)]
     _run(["table", str(LEDGERS / "partitions"), "-o", output, *both])
-    assert "Choose a few --columns" in capsys.readouterr().out
+    assert "Write a table for each --metric" in capsys.readouterr().out
     _run(["table", str(grid), "-o", str(tmp_path / "t.md")])
     assert "397 pt" not in capsys.readouterr().out
 
