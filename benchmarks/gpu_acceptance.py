@@ -27,12 +27,12 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from partialnas.runs.config.protocol import Precision
+from partialnas.runs.devices.device import count_gpus
+from partialnas.runs.devices.precision import DTYPES, precision_settings
 from partialnas.runs.measure.measure import measure
 from partialnas.runs.records.record import Record
-from partialnas.runs.system.device import count_gpus
 from partialnas.runs.system.environment import environment
-from partialnas.runs.system.precision import DTYPES, precision_settings
-from partialnas.runs.training.split_cache import SPLIT_CACHE
+from partialnas.runs.trials.split_cache import SPLIT_CACHE
 from partialnas.space.arch.presets import preset
 from partialnas.space.deploy.fuse import deploy
 from partialnas.space.errors import DeviceFaultError
@@ -253,7 +253,7 @@ class Broken(nn.Module):
 
 def broken_trial(machine: Machine) -> str:
     """Train a network that breaks the device of this process, and return what comes of it."""
-    with patch("partialnas.runs.training.trial_run.build_network", lambda *_: Broken()):
+    with patch("partialnas.runs.trials.trial_run.build_network", lambda *_: Broken()):
         try:
             return summary(machine.run(PLAIN)[0])
         except DeviceFaultError as error:

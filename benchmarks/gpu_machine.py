@@ -13,10 +13,10 @@ from partialnas.runs.datasets.loaders import Splits
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.record import Record
-from partialnas.runs.training.context import Context
 from partialnas.runs.training.loop import Training
-from partialnas.runs.training.split_cache import SPLIT_CACHE
-from partialnas.runs.training.trial import run_job
+from partialnas.runs.trials.context import Context
+from partialnas.runs.trials.split_cache import SPLIT_CACHE
+from partialnas.runs.trials.trial import run_job
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.plan import Plan
 from partialnas.space.nn.init import initialize

@@ -26,8 +26,8 @@ from partialnas.runs.datasets.augment import DeviceSplits
 from partialnas.runs.datasets.loaders import Splits
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.records.subject import Subject, parse_subject
-from partialnas.runs.training.build import build_network
 from partialnas.runs.training.loop import Training
+from partialnas.runs.trials.build import build_network
 from partialnas.space.arch.plan import Plan
 from partialnas.space.arch.presets import preset
 

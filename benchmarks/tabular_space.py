@@ -25,8 +25,8 @@ from partialnas.runs.measure.measure import measure_many
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.record import Record
 from partialnas.runs.system.allocator import keep_freed_memory
-from partialnas.runs.training.context import Context
-from partialnas.runs.training.trial import run_job
+from partialnas.runs.trials.context import Context
+from partialnas.runs.trials.trial import run_job
 from partialnas.space.arch.plan import Plan
 from partialnas.space.axes.choices import Point
 from partialnas.space.search_space.space import Space

@@ -10,7 +10,7 @@ from partialnas.lazy import lazy_names
 _MODULES = {
     "QUANTITIES": "partialnas.runs.config.quantities",
     "RECIPES": "partialnas.runs.config.recipe",
-    "Context": "partialnas.runs.training.context",
+    "Context": "partialnas.runs.trials.context",
     "Job": "partialnas.runs.records.job",
     "Ledger": "partialnas.runs.ledger.ledger",
     "LedgerReader": "partialnas.runs.ledger.reader",
@@ -23,7 +23,7 @@ _MODULES = {
     "RecordedStudy": "partialnas.runs.ledger.study_meta",
     "Task": "partialnas.runs.datasets.task",
     "TimmModel": "partialnas.runs.records.subject",
-    "build_network": "partialnas.runs.training.build",
+    "build_network": "partialnas.runs.trials.build",
     "contact_sheet": "partialnas.runs.datasets.contact_sheet",
     "export_model": "partialnas.runs.export.export_model",
     "inspect_data": "partialnas.runs.datasets.overview",
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from partialnas.runs.records.record import Record as Record
     from partialnas.runs.records.subject import TimmModel as TimmModel
     from partialnas.runs.records.subject import parse_subject as parse_subject
-    from partialnas.runs.training.build import build_network as build_network
-    from partialnas.runs.training.context import Context as Context
+    from partialnas.runs.trials.build import build_network as build_network
+    from partialnas.runs.trials.context import Context as Context
 else:
     __getattr__, __dir__ = lazy_names(__name__, _MODULES)

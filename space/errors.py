@@ -4,7 +4,7 @@ import errno
 import re
 import unicodedata
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 _JOINERS = "\u200c\u200d"
 """Zero-width characters that emoji and scripts such as Persian are spelled with."""
@@ -109,3 +109,12 @@ def markup_text(text: str) -> str:
 def storable_text(text: str) -> str:
     """Return a text with escape sequences in place of what UTF-8 cannot encode."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+class TrialEndedError(Exception):
+    """Raised to end a trial early; `state` and `reason` go to its record."""
+
+    def __init__(self, state: Literal["failed", "timeout"], reason: str) -> None:
+        super().__init__(reason)
+        self.state: Literal["failed", "timeout"] = state
+        self.reason = reason

@@ -21,7 +21,7 @@ _LIBRARIES = [
     "matplotlib.pyplot",
     "partialnas.analysis.report.report",
     "partialnas.runs.measure.measure",
-    "partialnas.runs.training.trial",
+    "partialnas.runs.trials.trial",
     "partialnas.search.check.check_study",
     "partialnas.search.session.run_study",
 ]

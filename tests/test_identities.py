@@ -29,7 +29,7 @@ from partialnas.runs.records.subject import (
 )
 from partialnas.runs.records.timing_choice import TimingSetup
 from partialnas.runs.system.seeding import derive_seed
-from partialnas.runs.training.build import build_network
+from partialnas.runs.trials.build import build_network
 from partialnas.search.resolve.reference_point import reference_point
 from partialnas.search.resolve.resolve import resolve_study
 from partialnas.search.resolve.resolved_study import ResolvedStudy

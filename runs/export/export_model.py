@@ -24,8 +24,8 @@ from partialnas.runs.export.verification import (
 from partialnas.runs.export.verify_onnx import export_verified_onnx, missing_packages
 from partialnas.runs.system.environment import environment
 from partialnas.runs.system.files import check_output_path, write_file
-from partialnas.runs.training.build import build_network
-from partialnas.runs.training.checkpoint import load_weights
+from partialnas.runs.trials.build import build_network
+from partialnas.runs.trials.checkpoint import load_weights
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.deploy.freeze import freeze, learned_sizes
 from partialnas.space.deploy.onnx_export import Dynamic, check_dynamic

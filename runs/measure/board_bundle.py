@@ -25,7 +25,7 @@ from partialnas.runs.measure.remeasure import TrainedNetwork
 from partialnas.runs.records.measurement import Measurement
 from partialnas.runs.records.subject import Subject, subject_digest, subject_name
 from partialnas.runs.system.files import check_output_path
-from partialnas.runs.training.build import build_network
+from partialnas.runs.trials.build import build_network
 from partialnas.space.deploy.onnx_export import export_onnx
 from partialnas.space.errors import UserError
 from partialnas.space.values import Value, validate_as

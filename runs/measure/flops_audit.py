@@ -8,7 +8,7 @@ from torch import nn
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.measure.fuse_timm import UnfusableError, fuse_model
 from partialnas.runs.records.subject import Subject, TimmModel, subject_digest, subject_name
-from partialnas.runs.training.build import build_network
+from partialnas.runs.trials.build import build_network
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.cost.cost import compute_cost
 from partialnas.space.cost.mac_budget import uniform_sizes

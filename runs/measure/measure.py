@@ -10,6 +10,12 @@ import torch
 
 from partialnas.runs.config.protocol import Protocol, Runtime
 from partialnas.runs.datasets.task import Task
+from partialnas.runs.devices.contention import watch_cpu
+from partialnas.runs.devices.cuda_graph import capture
+from partialnas.runs.devices.device import torch_device
+from partialnas.runs.devices.device_lock import exclusive_access, shared_access
+from partialnas.runs.devices.gpu_monitor import DeviceReport, GpuMonitor
+from partialnas.runs.devices.precision import precision_facts
 from partialnas.runs.measure.interleaved_timing import (
     MIN_CPU_TIMING_S,
     MIN_GPU_TIMING_S,
@@ -30,13 +36,7 @@ from partialnas.runs.measure.timing_stats import Round, RoundSummary, summarize_
 from partialnas.runs.records.measurement import Measurement, rescale
 from partialnas.runs.records.subject import Subject, subject_digest, subject_name
 from partialnas.runs.system.allocator import keep_freed_memory
-from partialnas.runs.system.contention import watch_cpu
-from partialnas.runs.system.cuda_graph import capture
-from partialnas.runs.system.device import torch_device
-from partialnas.runs.system.device_lock import exclusive_access, shared_access
 from partialnas.runs.system.environment import environment, load_average
-from partialnas.runs.system.gpu_monitor import DeviceReport, GpuMonitor
-from partialnas.runs.system.precision import precision_facts
 from partialnas.space.errors import UserError
 
 _KEPT_REFERENCES: dict[tuple[str, str, Task, Protocol], TimingModel] = {}

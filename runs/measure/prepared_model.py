@@ -16,16 +16,16 @@ from partialnas.runs.config.protocol import Form, Protocol
 from partialnas.runs.datasets.augment import DeviceSplit
 from partialnas.runs.datasets.loaders import Splits
 from partialnas.runs.datasets.task import Task
+from partialnas.runs.devices.cuda_graph import waits_for_gpu
+from partialnas.runs.devices.device import device_fault
+from partialnas.runs.devices.precision import DTYPES, precision_settings
 from partialnas.runs.measure.fuse_timm import UnfusableError, fuse_model
 from partialnas.runs.measure.interleaved_timing import Forward
 from partialnas.runs.measure.torch_compile import compile_forward
 from partialnas.runs.records.subject import Subject, subject_digest, subject_name
-from partialnas.runs.system.cuda_graph import waits_for_gpu
-from partialnas.runs.system.device import device_fault
 from partialnas.runs.system.files import TrialWeights
-from partialnas.runs.system.precision import DTYPES, precision_settings
-from partialnas.runs.training.build import build_network
-from partialnas.runs.training.checkpoint import load_weights
+from partialnas.runs.trials.build import build_network
+from partialnas.runs.trials.checkpoint import load_weights
 from partialnas.space.deploy.fuse import deploy
 from partialnas.space.errors import DeviceFaultError, MachineError, UserError
 from partialnas.space.nn.dpconv import InputDependentMixer
@@ -64,7 +64,7 @@ class TimingInputs(NamedTuple):
     Attributes:
         splits: splits with the validation images to run on.
         weights: weights of a finished trial (see
-            `partialnas.runs.training.checkpoint.save_weights`), or None for random weights.
+            `partialnas.runs.trials.checkpoint.save_weights`), or None for random weights.
     """
 
     splits: Splits

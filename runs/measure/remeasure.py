@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from partialnas.runs.config.protocol import Protocol
 from partialnas.runs.datasets.loaders import load_splits
 from partialnas.runs.datasets.task import Task
+from partialnas.runs.devices.device import torch_device
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.rows import ProposalRow, TrialRow
 from partialnas.runs.ledger.study_meta import condition_of, stage_of
@@ -21,7 +22,6 @@ from partialnas.runs.records.timing_choice import (
     group_by_digest,
     machine,
 )
-from partialnas.runs.system.device import torch_device
 from partialnas.runs.system.environment import environment
 from partialnas.runs.system.files import TrialWeights, weights_path
 from partialnas.space.errors import UserError

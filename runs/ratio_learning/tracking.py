@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from partialnas.runs.datasets.augment import DeviceSplit
+from partialnas.runs.devices.precision import precision_settings
 from partialnas.runs.ratio_learning.diagnostics import gap_warnings, learning_warnings
 from partialnas.runs.ratio_learning.gates import GateLearner
 from partialnas.runs.ratio_learning.input_dependent import InputDependentLearner, OptionIndices
 from partialnas.runs.ratio_learning.learner import RatioLearner
 from partialnas.runs.ratio_learning.thresholds import ThresholdLearner
 from partialnas.runs.records.record import RatioEpoch
-from partialnas.runs.system.precision import precision_settings
 from partialnas.space.arch.architecture import Architecture, Boundary
 from partialnas.space.deploy.freeze import freeze, learned_mixers
 from partialnas.space.nn.dpconv import InputDependentMixer

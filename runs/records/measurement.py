@@ -47,8 +47,8 @@ class Measurement(Value):
         wall_cpu_gap: relative difference between wall-clock time and device time.
         noisy: whether this difference exceeds 5 %, or time ran out before the interval was narrow
             enough.
-        tainted: whether another process used the device meanwhile (see `runs.system.contention`
-            and `runs.system.gpu_monitor`); None if the system does not tell it.
+        tainted: whether another process used the device meanwhile (see `runs.devices.contention`
+            and `runs.devices.gpu_monitor`); None if the system does not tell it.
         throttle_reasons: why the GPU lowered its clock meanwhile, such as `power cap`; empty if it
             did not.
         sm_clock_mhz: median clock of the GPU's multiprocessors in MHz, or None.

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, FiniteFloat, model_validator
@@ -141,3 +142,15 @@ class Record(Value):
         if self.state in ("early", "failed", "timeout") and not self.reason:
             raise ValueError(f"expected a reason for the state {self.state!r}")
         return self
+
+
+def ratio_metrics(rows: Sequence[RatioEpoch]) -> dict[str, float]:
+    """Return the metrics of the learned ratios of all epochs; none without learned ratios."""
+    if not rows:
+        return {}
+    last = rows[-1]
+    assert last.gap is not None  # set in the last epoch
+    metrics = {"ratio_gap": last.gap}
+    if last.budget_macs is not None:
+        metrics["budget_error"] = last.used_macs / last.budget_macs - 1
+    return metrics

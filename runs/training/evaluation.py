@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from partialnas.runs.config.recipe import Recipe
-from partialnas.runs.system.precision import autocast
+from partialnas.runs.devices.precision import autocast
 from partialnas.runs.training.graph import StepGraph
 from partialnas.runs.training.pool import Pool
 

@@ -13,7 +13,7 @@ from partialnas.runs.config.recipe import Recipe
 from partialnas.runs.datasets.augment import DeviceSplit, DeviceSplits, epoch_shape
 from partialnas.runs.ratio_learning import tracking
 from partialnas.runs.ratio_learning.learner import RatioLearner
-from partialnas.runs.records.record import CurveRow, RatioEpoch
+from partialnas.runs.records.record import CurveRow, RatioEpoch, ratio_metrics
 from partialnas.runs.system.seeding import derive_seed
 from partialnas.runs.training.evaluation import Evaluation, Evaluator
 from partialnas.runs.training.graph import StepGraph, supports_graphs
@@ -21,11 +21,11 @@ from partialnas.runs.training.lane import Lane
 from partialnas.runs.training.loss_table import LossTable, non_finite_name
 from partialnas.runs.training.lr_schedule import learning_rate, set_learning_rate
 from partialnas.runs.training.optimizer import capturable, make_optimizer
-from partialnas.runs.training.outcome import TrialEndedError, ratio_metrics
 from partialnas.runs.training.pool import Row
 from partialnas.runs.training.step import TrainingStep
 from partialnas.runs.training.step_tables import StepTables
 from partialnas.runs.training.weight_average import WeightAverage
+from partialnas.space.errors import TrialEndedError
 from partialnas.space.nn.network import Network
 
 _CHECK_EVERY = 50  # steps between checks of the loss

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from partialnas.runs.training.outcome import TrialEndedError
+from partialnas.space.errors import TrialEndedError
 
 
 class LossTable:

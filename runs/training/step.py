@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from partialnas.runs.config.recipe import Recipe
+from partialnas.runs.devices.precision import autocast
 from partialnas.runs.ratio_learning.learner import RatioLearner
-from partialnas.runs.system.precision import autocast
 from partialnas.runs.training.lr_schedule import set_learning_rate
 from partialnas.runs.training.pool import Pool, Row
 from partialnas.runs.training.weight_average import WeightAverage

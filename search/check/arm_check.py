@@ -6,7 +6,7 @@ from itertools import product
 from partialnas.runs.config.recipe import Recipe
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.records.subject import TimmModel
-from partialnas.runs.training.build import check_trainable
+from partialnas.runs.trials.build import check_trainable
 from partialnas.search.resolve.resolve import check_reference
 from partialnas.search.resolve.resolved_study import ResolvedStudy
 from partialnas.space.errors import UserError

@@ -9,7 +9,7 @@ from partialnas.runs.datasets.loaders import load_splits
 from partialnas.runs.datasets.memory import check_free_memory
 from partialnas.runs.datasets.overview import split_sizes
 from partialnas.runs.records.subject import subject_name
-from partialnas.runs.training.user_function import import_function
+from partialnas.runs.trials.user_function import import_function
 from partialnas.search.check.arm_check import check_networks
 from partialnas.search.check.compute_estimate import (
     ComputeEstimate,

@@ -13,8 +13,8 @@ from partialnas.runs.datasets.loaders import Splits, load_splits, subset
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.record import CurveRow, Record
 from partialnas.runs.records.subject import Subject, subject_name
-from partialnas.runs.training.context import Context
-from partialnas.runs.training.trial import run_job
+from partialnas.runs.trials.context import Context
+from partialnas.runs.trials.trial import run_job
 from partialnas.search.study.fidelity import Condition
 from partialnas.space.errors import UserError
 

@@ -17,8 +17,8 @@ from partialnas.runs.datasets.task import Task
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.subject import Subject, subject_digest
 from partialnas.runs.system.files import TrialWeights, weights_path
-from partialnas.runs.training.context import Context
-from partialnas.runs.training.user_function import import_function, run_function
+from partialnas.runs.trials.context import Context
+from partialnas.runs.trials.user_function import import_function, run_function
 from partialnas.search.executors.base import ItemResult, append_log, describe_item
 from partialnas.space.errors import UserError
 from partialnas.space.plugins import add_module_folder, load_plugins
@@ -128,7 +128,7 @@ class TaskRunner:
 
     def _train(self, item: Job) -> ItemResult:
         from partialnas.runs.system.allocator import keep_freed_memory
-        from partialnas.runs.training.trial import run_job
+        from partialnas.runs.trials.trial import run_job
 
         keep_freed_memory()
         self._limit_memory()
@@ -158,7 +158,7 @@ class TaskRunner:
     def _limit_memory(self) -> None:
         """Limit what torch allocates to this worker's share of a GPU that it shares."""
         if self.context.gpu_share < 1:
-            from partialnas.runs.system.device import limit_memory
+            from partialnas.runs.devices.device import limit_memory
 
             limit_memory(self.context.device, self.context.gpu_share)
 

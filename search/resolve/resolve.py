@@ -15,7 +15,7 @@ from partialnas.runs.config.protocol import Protocol
 from partialnas.runs.datasets.memory import check_size
 from partialnas.runs.datasets.task import Task, resolve_task, task_facts
 from partialnas.runs.records.subject import Subject, parse_subject
-from partialnas.runs.training.build import check_subject
+from partialnas.runs.trials.build import check_subject
 from partialnas.search.ablation.compile import compile_ablation
 from partialnas.search.ablation.control_arms import ControlArm, is_control, parse_control_arm
 from partialnas.search.ablation.cost_matching import make_matcher

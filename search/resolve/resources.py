@@ -98,7 +98,7 @@ def _count_gpus(study: Study) -> int:
     """Return the number of GPUs, without importing torch if the study uses the CPU only."""
     if {study.executor.device, study.measure.device} == {"cpu"}:
         return 0
-    from partialnas.runs.system.device import count_gpus  # imports torch
+    from partialnas.runs.devices.device import count_gpus  # imports torch
 
     return count_gpus()
 

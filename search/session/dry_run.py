@@ -18,11 +18,10 @@ from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.study_meta import dry_run_name, is_dry_run
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.measurement import Measurement
-from partialnas.runs.records.record import RatioEpoch, Record
+from partialnas.runs.records.record import RatioEpoch, Record, ratio_metrics
 from partialnas.runs.records.subject import Subject, subject_digest, subject_name
 from partialnas.runs.system.environment import environment, utc_now
-from partialnas.runs.training.build import subject_cost
-from partialnas.runs.training.outcome import ratio_metrics
+from partialnas.runs.trials.build import subject_cost
 from partialnas.search.executors.base import ItemResult
 from partialnas.search.executors.tasks import Item, ReferenceCheck, TimingJob
 from partialnas.search.session.dry_run_ratios import simulate_ratios

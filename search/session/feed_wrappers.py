@@ -8,7 +8,7 @@ from partialnas.runs.ledger.study_meta import stage_of
 from partialnas.runs.records.measurement import Measurement
 from partialnas.runs.records.record import Record
 from partialnas.runs.system.files import function_folder
-from partialnas.runs.training.function_files import load_curve
+from partialnas.runs.trials.function_files import load_curve
 from partialnas.search.driver.running_front import RunningFront
 from partialnas.search.driver.scheduler import Scheduler
 from partialnas.search.executors.base import END, WAIT, End, Feed, ItemResult, ItemT, Wait

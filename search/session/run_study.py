@@ -12,8 +12,8 @@ from partialnas.runs.datasets.task import Task
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.study_meta import DRY_RUN_NOTICE, is_dry_run, stages_meta
 from partialnas.runs.system.files import write_file
-from partialnas.runs.training.context import Context
-from partialnas.runs.training.user_function import function_source, import_function
+from partialnas.runs.trials.context import Context
+from partialnas.runs.trials.user_function import function_source, import_function
 from partialnas.search.driver.running_front import delete_trunk_checkpoints, delete_weights
 from partialnas.search.driver.scheduler import Scheduler, make_source
 from partialnas.search.executors.base import Executor, Feed, InProcess

@@ -5,7 +5,7 @@ import pytest
 
 from partialnas.runs.datasets.loaders import Splits, load_splits
 from partialnas.runs.datasets.task import resolve_task
-from partialnas.runs.training.context import Context
+from partialnas.runs.trials.context import Context
 
 
 @pytest.fixture(scope="session")

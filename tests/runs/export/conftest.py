@@ -15,8 +15,8 @@ from partialnas.runs.datasets.augment import DeviceSplit
 from partialnas.runs.datasets.loaders import Splits, load_splits
 from partialnas.runs.export import export_model as exporting
 from partialnas.runs.export.export_model import ExportResult
-from partialnas.runs.training.context import Context
-from partialnas.runs.training.trial import run_job
+from partialnas.runs.trials.context import Context
+from partialnas.runs.trials.trial import run_job
 from partialnas.space.nn.network import Network
 
 sys.path.append(str(Path(__file__).parent))

@@ -40,7 +40,7 @@ from partialnas.runs.export.export_model import ExportResult
 from partialnas.runs.export.verification import ExportVerification
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.records.measurement import Measurement
-from partialnas.runs.training.checkpoint import load_weights
+from partialnas.runs.trials.checkpoint import load_weights
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.ratio import LearnedRatio
 from partialnas.space.deploy.freeze import learned_mixers

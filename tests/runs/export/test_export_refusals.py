@@ -26,7 +26,7 @@ from partialnas.runs.records.subject import (
     TimmModel,
 )
 from partialnas.runs.system.files import weights_path
-from partialnas.runs.training.build import subject_cost
+from partialnas.runs.trials.build import subject_cost
 from partialnas.space.deploy.freeze import learned_mixers
 from partialnas.space.errors import MachineError, UserError
 from partialnas.space.nn.network import Network

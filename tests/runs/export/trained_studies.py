@@ -24,8 +24,8 @@ from partialnas.runs.records.subject import (
     subject_name,
 )
 from partialnas.runs.system.files import TrialWeights, weights_path
-from partialnas.runs.training.build import subject_cost
-from partialnas.runs.training.checkpoint import load_weights, save_weights
+from partialnas.runs.trials.build import subject_cost
+from partialnas.runs.trials.checkpoint import load_weights, save_weights
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.plan import Plan
 from partialnas.space.cost.learned_blocks import learned_blocks

@@ -10,13 +10,13 @@ from torch.nn import functional
 
 from partialnas.runs.config.protocol import Protocol
 from partialnas.runs.datasets.task import Task
+from partialnas.runs.devices.device_lock import shared_access
 from partialnas.runs.measure import prepared_model
 from partialnas.runs.measure.fuse_timm import UnfusableError
 from partialnas.runs.measure.measure import measure, measure_many
 from partialnas.runs.measure.timing_stats import MIN_VALUES
 from partialnas.runs.records.measurement import Measurement
 from partialnas.runs.records.subject import TimmModel, subject_digest
-from partialnas.runs.system.device_lock import shared_access
 from partialnas.runs.system.environment import environment
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.plan import Plan

@@ -12,12 +12,12 @@ import torch
 
 from partialnas.runs.config.protocol import Protocol
 from partialnas.runs.datasets.task import Task
+from partialnas.runs.devices import cuda_graph
+from partialnas.runs.devices.device_lock import exclusive_access
 from partialnas.runs.measure import measure as measure_module
 from partialnas.runs.measure import prepared_model
 from partialnas.runs.measure.measure import check_measurable, measure
 from partialnas.runs.records.measurement import Measurement
-from partialnas.runs.system import cuda_graph
-from partialnas.runs.system.device_lock import exclusive_access
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.plan import Plan
 from partialnas.space.errors import DeviceFaultError, MachineError, UserError

@@ -15,9 +15,9 @@ from partialnas.runs.ratio_learning.tracking import relative_logit_gap
 from partialnas.runs.records.frozen_model import frozen_subject
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.record import RatioEpoch, Record
-from partialnas.runs.training.context import Context
 from partialnas.runs.training.loop import Training
-from partialnas.runs.training.trial import run_job
+from partialnas.runs.trials.context import Context
+from partialnas.runs.trials.trial import run_job
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.plan import Plan
 from partialnas.space.deploy.freeze import learned_mixers

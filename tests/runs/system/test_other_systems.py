@@ -15,9 +15,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from partialnas.runs.system import allocator, contention, linux
+from partialnas.runs.devices import contention
+from partialnas.runs.devices.device_lock import exclusive_access, shared_access
+from partialnas.runs.system import allocator, linux
 from partialnas.runs.system import environment as environment_module
-from partialnas.runs.system.device_lock import exclusive_access, shared_access
 from partialnas.runs.system.environment import available_cores
 from partialnas.runs.system.memory import available_memory
 from partialnas.space.errors import MachineError

@@ -13,8 +13,7 @@ from partialnas.runs.datasets.loaders import Splits
 from partialnas.runs.records.record import CurveRow
 from partialnas.runs.training.lanes import run_epochs, run_side_by_side
 from partialnas.runs.training.loop import Training
-from partialnas.runs.training.outcome import TrialEndedError
-from partialnas.space.errors import DeviceFaultError
+from partialnas.space.errors import DeviceFaultError, TrialEndedError
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -17,7 +17,7 @@ from partialnas.runs.datasets.loaders import Splits, load_splits
 from partialnas.runs.datasets.task import resolve_task
 from partialnas.runs.training.evaluation import evaluate
 from partialnas.runs.training.loop import Training
-from partialnas.runs.training.outcome import TrialEndedError
+from partialnas.space.errors import TrialEndedError
 
 CPU = torch.device("cpu")
 EPOCHS = 3

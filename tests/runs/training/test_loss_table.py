@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from partialnas.runs.training.loss_table import LossTable
-from partialnas.runs.training.outcome import TrialEndedError
+from partialnas.space.errors import TrialEndedError
 
 
 class Event:

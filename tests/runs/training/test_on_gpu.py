@@ -16,10 +16,10 @@ from partialnas.runs.datasets.loaders import Splits
 from partialnas.runs.datasets.task import resolve_task
 from partialnas.runs.records.job import Job
 from partialnas.runs.system.seeding import kernel_selection
-from partialnas.runs.training.context import Context
 from partialnas.runs.training.lanes import run_side_by_side
 from partialnas.runs.training.loop import Training
-from partialnas.runs.training.trial import run_job
+from partialnas.runs.trials.context import Context
+from partialnas.runs.trials.trial import run_job
 from partialnas.space.arch.plan import Plan
 
 pytestmark = pytest.mark.gpu

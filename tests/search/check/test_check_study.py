@@ -17,7 +17,7 @@ import partialnas
 from partialnas.runs.config.recipe import RECIPES, Recipe
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.records.subject import TimmModel
-from partialnas.runs.training.build import build_network, check_trainable, subject_cost
+from partialnas.runs.trials.build import build_network, check_trainable, subject_cost
 from partialnas.search.check.training_steps import gpu_recipe_note
 from partialnas.space.errors import UserError
 

@@ -20,8 +20,8 @@ from partialnas.runs.datasets.task import Task
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.subject import TimmModel
-from partialnas.runs.training.context import Context
-from partialnas.runs.training.trial import run_job
+from partialnas.runs.trials.context import Context
+from partialnas.runs.trials.trial import run_job
 from partialnas.search.check import pilot, time_estimate
 from partialnas.search.check.compute_estimate import estimate_compute
 from partialnas.search.check.time_estimate import TrialTimeEstimate, estimate_trial_time

@@ -11,14 +11,14 @@ from rich.console import Console
 
 from partialnas.runs.config.protocol import Protocol
 from partialnas.runs.datasets.task import Task
+from partialnas.runs.devices.device_lock import exclusive_access, shared_access
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.measure import measure
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.measurement import Measurement
 from partialnas.runs.records.record import Record
 from partialnas.runs.records.subject import Subject, subject_digest, subject_name
-from partialnas.runs.system.device_lock import exclusive_access, shared_access
-from partialnas.runs.training import trial
+from partialnas.runs.trials import trial
 from partialnas.search.resolve.resources import resolve_resources
 from partialnas.search.session.run_study import run_study
 from partialnas.search.study.study import Study

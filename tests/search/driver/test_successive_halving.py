@@ -21,9 +21,9 @@ from partialnas.runs.ledger import column_store as volumes
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.rows import TrialRow
 from partialnas.runs.records.job import Job
-from partialnas.runs.training.context import Context
-from partialnas.runs.training.trial import run_job
-from partialnas.runs.training.user_function import run_function
+from partialnas.runs.trials.context import Context
+from partialnas.runs.trials.trial import run_job
+from partialnas.runs.trials.user_function import run_function
 from partialnas.search.driver.running_front import delete_trunk_checkpoints
 from partialnas.search.driver.scheduler import Scheduler, make_source
 from partialnas.search.executors.base import END, WAIT, FeedSignal, ItemResult

@@ -9,7 +9,7 @@ from partialnas.runs.datasets.loaders import load_splits
 from partialnas.runs.datasets.task import resolve_task
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.system.files import TrialWeights, weights_path
-from partialnas.runs.training.checkpoint import load_weights
+from partialnas.runs.trials.checkpoint import load_weights
 from partialnas.search.executors.cluster_files import shared_folder
 from partialnas.search.session.run_study import run_study
 from partialnas.search.study.study import Study

@@ -28,7 +28,7 @@ from partialnas.commands.studies.status import show_status
 from partialnas.runs.ledger import column_store
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.records.subject import parse_subject
-from partialnas.runs.training import outcome
+from partialnas.runs.trials import outcome
 from partialnas.search.followup.confirm import confirm
 from partialnas.search.followup.merge_studies import merge_studies
 from partialnas.search.samplers.base import PastProposal

@@ -8,11 +8,11 @@ import pytest
 from partialnas.runs.config.protocol import Protocol
 from partialnas.runs.config.recipe import RECIPES
 from partialnas.runs.datasets.task import Task
+from partialnas.runs.devices import device
 from partialnas.runs.measure import measure
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.subject import Subject, TimmModel
-from partialnas.runs.system import device
-from partialnas.runs.training.context import Context
+from partialnas.runs.trials.context import Context
 from partialnas.search.executors.base import END, WAIT, End, InProcess, ItemResult, Wait
 from partialnas.search.executors.tasks import Item, ReferenceCheck, TaskRunner
 from partialnas.search.resolve.resolve import resolve_study

@@ -27,7 +27,7 @@ from partialnas.runs.ledger import column_store as volumes
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.rows import TrialResult
 from partialnas.runs.records.job import Job
-from partialnas.runs.training import trial
+from partialnas.runs.trials import trial
 from partialnas.search.driver.candidate import Candidate
 from partialnas.search.driver.running_front import by_feasibility, dominated_candidates
 from partialnas.search.driver.scheduler import Scheduler, make_source

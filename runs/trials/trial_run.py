@@ -10,19 +10,19 @@ from typing import Any
 import torch
 
 from partialnas.runs.datasets.augment import DeviceSplits, epoch_shape
+from partialnas.runs.devices.device_lock import shared_access
+from partialnas.runs.devices.precision import precision_facts
 from partialnas.runs.ratio_learning.tracking import frozen_architecture
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.record import CurveRow, Record
-from partialnas.runs.system.device_lock import shared_access
 from partialnas.runs.system.environment import environment
 from partialnas.runs.system.files import checkpoint_path, trunk_path, weights_path
-from partialnas.runs.system.precision import precision_facts
 from partialnas.runs.system.seeding import derive_seed, seeded
-from partialnas.runs.training import checkpoint
-from partialnas.runs.training.build import build_network
-from partialnas.runs.training.context import Context
 from partialnas.runs.training.loop import Training
-from partialnas.runs.training.outcome import (
+from partialnas.runs.trials import checkpoint
+from partialnas.runs.trials.build import build_network
+from partialnas.runs.trials.context import Context
+from partialnas.runs.trials.outcome import (
     Outcome,
     cost_or_empty,
     from_exception,

@@ -12,10 +12,10 @@ from partialnas.runs.config.recipe import Recipe
 from partialnas.runs.datasets.task import resolve_task
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.record import Record
-from partialnas.runs.training import trial_run
-from partialnas.runs.training.build import subject_cost
-from partialnas.runs.training.context import Context
-from partialnas.runs.training.trial import run_job
+from partialnas.runs.trials import trial_run
+from partialnas.runs.trials.build import subject_cost
+from partialnas.runs.trials.context import Context
+from partialnas.runs.trials.trial import run_job
 from partialnas.space.arch.plan import Plan
 
 TASK = resolve_task("digits")

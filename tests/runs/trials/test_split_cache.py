@@ -9,7 +9,7 @@ import torch
 from partialnas.runs.config.recipe import Recipe
 from partialnas.runs.datasets.augment import DeviceSplits
 from partialnas.runs.datasets.loaders import Splits
-from partialnas.runs.training.split_cache import SplitCache
+from partialnas.runs.trials.split_cache import SplitCache
 
 CPU = torch.device("cpu")
 

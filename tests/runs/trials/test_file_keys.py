@@ -16,9 +16,9 @@ from partialnas.runs.datasets.task import resolve_task
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.record import CurveRow, Record
 from partialnas.runs.system.files import TrialWeights, checkpoint_path, trunk_path, weights_path
-from partialnas.runs.training.checkpoint import load_weights
-from partialnas.runs.training.context import Context
-from partialnas.runs.training.trial import run_job
+from partialnas.runs.trials.checkpoint import load_weights
+from partialnas.runs.trials.context import Context
+from partialnas.runs.trials.trial import run_job
 from partialnas.space.arch.plan import Plan
 from partialnas.space.errors import UserError
 from partialnas.space.nn.network import Network

@@ -12,21 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from partialnas.runs.config.quantities import is_measured
+from partialnas.runs.devices.device_lock import shared_access
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.record import SOURCE_KEY, Record
-from partialnas.runs.system.device_lock import shared_access
 from partialnas.runs.system.environment import environment
-from partialnas.runs.training.context import Context
-from partialnas.runs.training.epoch_report import EpochReport
-from partialnas.runs.training.function_files import checkpoint_folder, close_folder, open_folder
-from partialnas.runs.training.outcome import (
-    TrialEndedError,
-    cost_or_empty,
-    from_exception,
-    make_record,
-    succeeded,
-)
-from partialnas.space.errors import UserError, describe_error
+from partialnas.runs.trials.context import Context
+from partialnas.runs.trials.epoch_report import EpochReport
+from partialnas.runs.trials.function_files import checkpoint_folder, close_folder, open_folder
+from partialnas.runs.trials.outcome import cost_or_empty, from_exception, make_record, succeeded
+from partialnas.space.errors import TrialEndedError, UserError, describe_error
 from partialnas.space.plugins import add_module_folder, hidden_module
 from partialnas.space.source_code import ModuleSource, module_source
 

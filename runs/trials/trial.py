@@ -14,21 +14,21 @@ import torch
 from partialnas.runs.config.recipe import Recipe
 from partialnas.runs.datasets.augment import DeviceSplits
 from partialnas.runs.datasets.loaders import Splits, load_splits
+from partialnas.runs.devices.device import device_fault, is_out_of_memory, torch_device
+from partialnas.runs.devices.device_lock import shared_access
+from partialnas.runs.devices.precision import precision_settings
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.record import Record
-from partialnas.runs.system.device import device_fault, is_out_of_memory, torch_device
-from partialnas.runs.system.device_lock import shared_access
 from partialnas.runs.system.files import checkpoint_path
-from partialnas.runs.system.precision import precision_settings
 from partialnas.runs.system.seeding import (
     kernel_selection,
     torch_threads,
 )
-from partialnas.runs.training import checkpoint
-from partialnas.runs.training.context import Context
 from partialnas.runs.training.lanes import run_epochs
-from partialnas.runs.training.split_cache import SPLIT_CACHE
-from partialnas.runs.training.trial_run import TrialRun
+from partialnas.runs.trials import checkpoint
+from partialnas.runs.trials.context import Context
+from partialnas.runs.trials.split_cache import SPLIT_CACHE
+from partialnas.runs.trials.trial_run import TrialRun
 from partialnas.space.errors import MachineError
 
 _LOG = logging.getLogger(__name__)

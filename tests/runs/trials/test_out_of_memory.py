@@ -16,13 +16,13 @@ from partialnas.runs.config.recipe import Recipe
 from partialnas.runs.datasets.augment import DeviceSplits
 from partialnas.runs.datasets.loaders import Splits
 from partialnas.runs.datasets.task import resolve_task
+from partialnas.runs.devices.device import is_out_of_memory
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.record import Record
-from partialnas.runs.system.device import is_out_of_memory
-from partialnas.runs.training import trial_run
-from partialnas.runs.training.context import Context
 from partialnas.runs.training.loop import Training
-from partialnas.runs.training.trial import run_job
+from partialnas.runs.trials import trial_run
+from partialnas.runs.trials.context import Context
+from partialnas.runs.trials.trial import run_job
 from partialnas.space.arch.plan import Plan
 from partialnas.space.nn.network import Network
 
@@ -267,11 +267,11 @@ def test_out_of_memory_on_a_cpu_is_recognized() -> None:
 LIMITED = """
 import os, resource
 import torch
-from partialnas.runs.training.context import Context
+from partialnas.runs.trials.context import Context
 from partialnas.runs.records.job import Job
 from partialnas.runs.config.recipe import Recipe
 from partialnas.runs.datasets.task import resolve_task
-from partialnas.runs.training.trial import run_job
+from partialnas.runs.trials.trial import run_job
 from partialnas.space.arch.plan import Plan
 
 torch.set_num_threads(1)

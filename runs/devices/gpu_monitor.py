@@ -6,7 +6,7 @@ from contextlib import suppress
 from statistics import median
 from typing import NamedTuple
 
-from partialnas.runs.system.contention import warn_unknown
+from partialnas.runs.devices.contention import warn_unknown
 from partialnas.runs.system.nvml import gpu_handle, load_nvml
 
 _POLL_S = 0.5

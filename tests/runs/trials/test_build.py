@@ -10,7 +10,7 @@ from fvcore.nn import FlopCountAnalysis
 from partialnas.runs.config.recipe import Recipe
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.records.subject import TimmModel
-from partialnas.runs.training.build import build_network, check_subject, subject_cost
+from partialnas.runs.trials.build import build_network, check_subject, subject_cost
 from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.presets import preset
 from partialnas.space.cost.cost import compute_cost

@@ -20,9 +20,9 @@ from partialnas.runs.datasets.task import resolve_task
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.subject import Subject
 from partialnas.runs.training import loop as training
-from partialnas.runs.training import outcome, trial, trial_run
-from partialnas.runs.training.context import Context
-from partialnas.runs.training.trial import run_job
+from partialnas.runs.trials import outcome, trial, trial_run
+from partialnas.runs.trials.context import Context
+from partialnas.runs.trials.trial import run_job
 from partialnas.space import errors
 from partialnas.space.arch.plan import Plan
 from partialnas.space.errors import MachineError, UserError

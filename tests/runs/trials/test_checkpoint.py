@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from partialnas.runs.system.files import checkpoint_path, temporary_path, write_file
-from partialnas.runs.training.checkpoint import load_checkpoint, remove_checkpoint, save_checkpoint
+from partialnas.runs.trials.checkpoint import load_checkpoint, remove_checkpoint, save_checkpoint
 from partialnas.space.errors import MachineError
 
 KEY = "0123456789abcdef"

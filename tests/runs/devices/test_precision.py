@@ -14,13 +14,13 @@ from partialnas.runs.config.recipe import Recipe
 from partialnas.runs.datasets.augment import DeviceSplits
 from partialnas.runs.datasets.loaders import Splits
 from partialnas.runs.datasets.task import resolve_task
+from partialnas.runs.devices.precision import precision_facts, precision_settings
 from partialnas.runs.measure import prepared_model
 from partialnas.runs.measure.measure import measure
 from partialnas.runs.ratio_learning.tracking import relative_logit_gap
 from partialnas.runs.records.job import Job
-from partialnas.runs.system.precision import precision_facts, precision_settings
-from partialnas.runs.training import trial, trial_run
-from partialnas.runs.training.context import Context
+from partialnas.runs.trials import trial, trial_run
+from partialnas.runs.trials.context import Context
 from partialnas.space.arch.plan import Plan
 from partialnas.space.errors import UserError
 from partialnas.space.nn.network import Network

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from fake_nvml import FakeNvml, Gpu, InstallNvml
 
-from partialnas.runs.system.device_lock import exclusive_access, shared_access
+from partialnas.runs.devices.device_lock import exclusive_access, shared_access
 from partialnas.space.errors import MachineError
 
 HOLDER = """
 import sys, time
-from partialnas.runs.system.device_lock import exclusive_access, shared_access
+from partialnas.runs.devices.device_lock import exclusive_access, shared_access
 with {verb}("{device}"):
     print("held", flush=True)
     time.sleep(60)

@@ -9,8 +9,8 @@ from typing import Any
 import psutil
 import pytest
 
-from partialnas.runs.system import contention as contention
-from partialnas.runs.system.contention import watch_cpu
+from partialnas.runs.devices import contention as contention
+from partialnas.runs.devices.contention import watch_cpu
 from partialnas.runs.system.environment import available_cores
 
 BURN = "print(flush=True)\nwhile True: pass"

@@ -17,13 +17,13 @@ import torch
 
 from partialnas.runs.config.recipe import Recipe
 from partialnas.runs.datasets.task import resolve_task
+from partialnas.runs.devices.device_lock import exclusive_access
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.subject import Subject
-from partialnas.runs.system.device_lock import exclusive_access
 from partialnas.runs.system.files import function_folder
-from partialnas.runs.training.build import subject_cost
-from partialnas.runs.training.context import Context
-from partialnas.runs.training.user_function import import_function, run_function
+from partialnas.runs.trials.build import subject_cost
+from partialnas.runs.trials.context import Context
+from partialnas.runs.trials.user_function import import_function, run_function
 from partialnas.space.arch.plan import Plan
 from partialnas.space.errors import UserError
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from partialnas.runs.records.record import CurveRow
-from partialnas.runs.training.function_files import ReportedCurve, load_curve, save_curve
-from partialnas.runs.training.outcome import TrialEndedError, check_metrics, short_repr
-from partialnas.space.errors import MachineError
+from partialnas.runs.trials.function_files import ReportedCurve, load_curve, save_curve
+from partialnas.runs.trials.outcome import check_metrics, short_repr
+from partialnas.space.errors import MachineError, TrialEndedError
 
 _RESERVED = ("epoch", "seconds")
 """Columns of a curve that the callback fills in itself."""

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from partialnas.runs.system import contention, gpu_monitor
-from partialnas.runs.system.gpu_monitor import DeviceReport, GpuMonitor
+from partialnas.runs.devices import contention, gpu_monitor
+from partialnas.runs.devices.gpu_monitor import DeviceReport, GpuMonitor
 from tests.fake_nvml import FakeNvml, Gpu, InstallNvml, Sample
 
 OWN, STRANGER, WAITING, HOST_ID = os.getpid(), 5000, 5001, 5002

@@ -3,7 +3,7 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from partialnas.runs.system.device import limit_memory, torch_device
+from partialnas.runs.devices.device import limit_memory, torch_device
 from partialnas.space.errors import MachineError, UserError
 
 

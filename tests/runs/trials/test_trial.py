@@ -20,11 +20,11 @@ from partialnas.runs.datasets.task import resolve_task
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.record import CurveRow, Record
 from partialnas.runs.records.subject import Subject, TimmModel
-from partialnas.runs.training import trial, trial_run
-from partialnas.runs.training.build import subject_cost
-from partialnas.runs.training.context import Context
 from partialnas.runs.training.evaluation import evaluate
-from partialnas.runs.training.trial import run_job
+from partialnas.runs.trials import trial, trial_run
+from partialnas.runs.trials.build import subject_cost
+from partialnas.runs.trials.context import Context
+from partialnas.runs.trials.trial import run_job
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.plan import Plan
 from partialnas.space.nn.network import Network

@@ -2,19 +2,20 @@
 
 import logging
 import math
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
 from partialnas.runs.config.quantities import LARGEST_METRIC, is_measured
 from partialnas.runs.records.job import Job
-from partialnas.runs.records.record import RatioEpoch, Record, TrialState
+from partialnas.runs.records.record import Record, TrialState
 from partialnas.runs.records.subject import Subject, subject_digest, subject_name
 from partialnas.runs.system.environment import environment
-from partialnas.runs.training.build import subject_cost
-from partialnas.runs.training.context import Context
+from partialnas.runs.trials.build import subject_cost
+from partialnas.runs.trials.context import Context
 from partialnas.space.errors import (
     DeviceFaultError,
     MachineError,
+    TrialEndedError,
     UserError,
     describe_error,
     storable_text,
@@ -22,15 +23,6 @@ from partialnas.space.errors import (
 
 _LOG = logging.getLogger(__name__)
 _REASON_LENGTH = 500
-
-
-class TrialEndedError(Exception):
-    """Raised to end a trial early; `state` and `reason` go to its record."""
-
-    def __init__(self, state: Literal["failed", "timeout"], reason: str) -> None:
-        super().__init__(reason)
-        self.state: Literal["failed", "timeout"] = state
-        self.reason = reason
 
 
 class Outcome(NamedTuple):
@@ -65,7 +57,7 @@ def from_exception(
         raise error
     if isinstance(error, TrialEndedError):
         return Outcome(error.state, error.reason, {})
-    from partialnas.runs.system.device import device_fault, is_out_of_memory
+    from partialnas.runs.devices.device import device_fault, is_out_of_memory
 
     if is_out_of_memory(error):
         return Outcome("failed", _memory_reason(error, job, context, halved=halved), {})
@@ -79,7 +71,7 @@ def from_exception(
 
 
 def _memory_reason(error: BaseException, job: Job, context: Context, *, halved: bool) -> str:
-    from partialnas.runs.system.device import NO_ENGINE
+    from partialnas.runs.devices.device import NO_ENGINE
 
     size = job.recipe.batch_size
     reason = f"out of memory on {context.device} with batch size {size}"
@@ -125,18 +117,6 @@ def short_repr(value: Any) -> str:
         return f"{value!r:.100}"
     except Exception:  # such as an integer of more digits than Python prints
         return f"a value of type {type(value).__name__}"
-
-
-def ratio_metrics(rows: Sequence[RatioEpoch]) -> dict[str, float]:
-    """Return the metrics of the learned ratios of all epochs; none without learned ratios."""
-    if not rows:
-        return {}
-    last = rows[-1]
-    assert last.gap is not None  # set in the last epoch
-    metrics = {"ratio_gap": last.gap}
-    if last.budget_macs is not None:
-        metrics["budget_error"] = last.used_macs / last.budget_macs - 1
-    return metrics
 
 
 def make_record(

@@ -1,0 +1,1 @@
+"""Devices: their locks, precision, CUDA graphs and other processes on them."""
