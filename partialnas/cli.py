@@ -63,8 +63,10 @@ class _Verb(TyperCommand):
         Raises:
             UserError: An option that takes one value is stated several times.
         """
+        if ctx.resilient_parsing:  # shell completion
+            return super().parse_args(ctx, args)
         _, _, parameters = self.make_parser(ctx).parse_args([*args])
-        for parameter in {*parameters}:
+        for parameter in dict.fromkeys(parameters):
             takes_value = isinstance(parameter, TyperOption) and not parameter.is_flag
             if takes_value and not parameter.multiple and parameters.count(parameter) > 1:
                 raise UserError(

@@ -28,7 +28,6 @@ from partialnas.analysis.formats.text_table import (
     to_html,
     to_markdown,
 )
-from partialnas.analysis.frames.chance import chance_note
 from partialnas.analysis.frames.folders import Paths, study_folders
 from partialnas.analysis.frames.load import load_trials
 from partialnas.analysis.frames.provenance import Query, StudyId, drop_none
@@ -107,8 +106,6 @@ def table_artefact(
         results = [effects(paths, name, **options) for name in metrics or (None,)]
         studies = results[0].rows.studies
         table, rows = effects_sheet(results, columns, **look), full_table(*results)
-        if chance_note(results[0].rows.trials):
-            rows["at_chance"] = True
         if estimated_width(table) > NARROW_PAGE:
             narrower = _narrower_columns(results, columns)
     return Artefact(

@@ -280,7 +280,10 @@ def status(
     """
     from partialnas.commands.studies.status import show_status, watch_status
     from partialnas.commands.studies.trials import show_trials
+    from partialnas.space.errors import UserError
 
+    if trials and watch:
+        raise UserError("--trials and --watch exclude each other; choose one")
     if trials:
         show_trials(folder)
     elif watch:

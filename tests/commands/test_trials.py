@@ -31,11 +31,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_trials_of_arms_are_listed_with_their_numbers(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    assert run_cli("status", str(folder), "--trials", "--watch") == 2
     capsys.readouterr()
     assert run_cli("status", str(folder), "--trials") == 0
-    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    output = capsys.readouterr().out
+    assert "simulated" in output
+    rows = [line.split() for line in output.splitlines()]
     listed = {(row[0], row[1], row[2], row[3]) for row in rows if len(row) > 4}
-    assert {number for number, *_ in listed} == {"trial", "1", "2", "3", "4"}
+    assert {number for number, *_ in listed} == {"Dry", "trial", "1", "2", "3", "4"}
     arms = {("narrow", "0"), ("narrow", "1"), ("wide", "0"), ("wide", "1")}
     assert arms <= {(name, seed) for _, name, seed, _ in listed}
 

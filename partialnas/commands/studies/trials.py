@@ -8,12 +8,18 @@ from partialnas.analysis.frames.columns import find_quantity, network_names
 from partialnas.analysis.frames.load import load_trials
 from partialnas.commands.terminal import make_console, plain_table, print_table
 from partialnas.runs.config.quantities import differs_by_seed
+from partialnas.runs.ledger.ledger import Ledger
+from partialnas.runs.ledger.study_meta import DRY_RUN_NOTICE, is_dry_run
 from partialnas.runs.system.files import weights_path
 
 
 def show_trials(folder: Path) -> None:
     """Print a line for each trial of a study, in the order of their numbers."""
-    print_table(make_console(), trials_table(folder))
+    console = make_console()
+    with Ledger.open(folder) as ledger:
+        if is_dry_run(ledger.study.name):
+            console.print(DRY_RUN_NOTICE, style="yellow")
+    print_table(console, trials_table(folder))
 
 
 def trials_table(folder: Path) -> Table:

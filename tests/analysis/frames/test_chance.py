@@ -96,9 +96,9 @@ def test_tables_and_captions_say_it(
     tmp_path: Path, ledgers: Ledgers, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = study(tmp_path / "arms", ledgers, guesses(2, 3))
-    for suffix in FORMATS.values():
+    for suffix in {*FORMATS.values()} - {".csv"}:  # which has no caption
         text = " ".join(table_artefact(folder).content(suffix).decode().split())
-        assert ("at_chance" if suffix == ".csv" else "no network is better than guessing") in text
+        assert "no network is better than guessing" in text
     assert "no network is better than guessing" in effects_figure(folder).caption
     capsys.readouterr()
     for verb in ("status", "effects"):
