@@ -141,9 +141,9 @@ def best_measurement(
     """Return the measurement that represents a network, or None if none matches the setup.
 
     Preferred are, in this order, the given machine, the form and the runtime of the setup, fewer
-    quality marks, and the latest measurement. The runtime `auto` is that of CUDA graphs, for the
-    network and for its reference: a network that cannot be captured is compared with a reference
-    that is.
+    quality marks, and the latest measurement. The runtime counts for the network and for its
+    reference; `auto` is that of CUDA graphs, so that a network that cannot be captured is compared
+    with a reference that is.
 
     Args:
         measurements: measurements of one network, oldest first.
@@ -157,10 +157,11 @@ def best_measurement(
 def _preference(
     setup: TimingSetup, preferred_machine: Machine | None
 ) -> Callable[[Measurement], tuple[object, ...]]:
+    wanted = "cuda_graph" if setup.runtime == "auto" else setup.runtime
+
     def preference(m: Measurement) -> tuple[object, ...]:
-        runtimes = (m.runtime, m.reference_runtime or m.runtime)
-        captured = runtimes.count("cuda_graph")  # eager beside an eager reference comes last
-        return machine(m) == preferred_machine, m.form == setup.form, captured, -m.num_marks
+        suited = (m.runtime, m.reference_runtime or m.runtime).count(wanted)
+        return machine(m) == preferred_machine, m.form == setup.form, suited, -m.num_marks
 
     return preference
 

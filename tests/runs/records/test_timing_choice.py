@@ -71,9 +71,10 @@ def test_cuda_graphs_are_preferred_on_a_gpu() -> None:
     setup = TimingSetup.from_protocol(Protocol(device="cuda:1"))
     assert best_measurement([graph, plain], setup) is graph
     assert best_measurement([plain], setup) is plain
-    assert best_measurement([graph, plain], setup.with_overrides("runtime=eager")) is plain
     beside_graph = measured(3, **card, reference_runtime="cuda_graph")
     assert best_measurement([beside_graph, plain], setup) is beside_graph
+    eager = setup.with_overrides("runtime=eager")
+    assert best_measurement([graph, plain, beside_graph], eager) is plain
 
 
 def test_the_study_machine_is_that_of_the_first_measurement() -> None:
@@ -128,10 +129,11 @@ KINDS = {
     "runtime": ["eager", "cuda_graph", "onnxruntime"], "reference_runtime": [None, "cuda_graph"],
     "environment": [{"processor": "Chip 9"}, {"processor": "Chip 8"}, {}],
 }  # fmt: skip
+SETUPS = [SETUP, *map(SETUP.with_overrides, ("form=training", "runtime=eager"))]
 SOME = st.builds(measured, st.just(1.0), **{key: st.sampled_from(of) for key, of in KINDS.items()})
 
 
-@given(st.lists(SOME, max_size=12), st.sampled_from([SETUP, SETUP.with_overrides("form=training")]))
+@given(st.lists(SOME, max_size=12), st.sampled_from(SETUPS))
 def test_selection_for_many_networks_equals_selection_for_each(
     measurements: list[Measurement], setup: TimingSetup
 ) -> None:
