@@ -17,7 +17,7 @@ from partialnas.runs.datasets.augment import DeviceSplit
 from partialnas.runs.datasets.loaders import Splits
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.devices.cuda_graph import waits_for_gpu
-from partialnas.runs.devices.device import device_fault
+from partialnas.runs.devices.device import device_fault, is_out_of_memory
 from partialnas.runs.devices.precision import DTYPES, precision_settings
 from partialnas.runs.measure.fuse_timm import UnfusableError, fuse_model
 from partialnas.runs.measure.interleaved_timing import Forward
@@ -33,6 +33,7 @@ from partialnas.space.nn.network import Network
 
 _MAX_INPUTS = 16
 _NO_MEMORY = re.compile("out of memory|allocate memory")
+"""Out of memory in the message of a library that wraps torch's error, such as a compiler's."""
 
 
 @dataclass(frozen=True)
@@ -248,7 +249,7 @@ def translated_errors(name: str, task: Task, protocol: Protocol) -> Iterator[Non
         batch = (
             f"{protocol.batch_size} images of {task.channels}x{task.resolution}x{task.resolution}"
         )
-        if isinstance(error, torch.OutOfMemoryError) or _NO_MEMORY.search(str(error)):
+        if is_out_of_memory(error) or _NO_MEMORY.search(str(error)):
             raise MachineError(
                 f"{protocol.device} is out of memory for {name} on {batch}: measure with a "
                 "smaller batch_size or resolution"

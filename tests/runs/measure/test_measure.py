@@ -259,10 +259,15 @@ def test_too_small_images_are_refused() -> None:
     [
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB"),
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate"),
+        RuntimeError("std::bad_alloc"),
+        RuntimeError("could not create a primitive"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        MemoryError(),
+        ValueError("wrapped: CUDA out of memory"),
     ],
 )
 def test_out_of_memory_is_a_machine_error(
-    error: RuntimeError, monkeypatch: pytest.MonkeyPatch
+    error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> torch.nn.Module:
         raise error
