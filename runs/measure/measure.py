@@ -39,8 +39,11 @@ from partialnas.runs.system.allocator import keep_freed_memory
 from partialnas.runs.system.environment import environment, load_average
 from partialnas.space.errors import UserError
 
-_KEPT_REFERENCES: dict[tuple[str, str, Task, Protocol], TimingModel] = {}
-"""The reference of the last measurement in this process, to spare its preparation."""
+_KEPT_REFERENCE: dict[tuple[str, str, Task, Protocol], TimingModel] = {}
+"""The reference of this process's last measurement on a GPU: at most one, to spare its preparation.
+
+On a CPU it is cheap to prepare, and every worker would keep a copy.
+"""
 
 
 def measure(
@@ -59,8 +62,8 @@ def measure(
     rounds. Without a reference, or if the subject is the reference, it is computed from the median
     of the subject's own times. On a CPU it is therefore the throughput on an otherwise idle core.
 
-    The process keeps freed memory from then on (see `keep_freed_memory`), and the reference on its
-    device for the next measurement; torch's settings and random state are restored.
+    The process keeps freed memory from then on (see `keep_freed_memory`), and the reference on a
+    GPU for the next measurement; torch's settings and random state are restored.
 
     Args:
         subject: network to measure.
@@ -129,14 +132,15 @@ def _reference_model(
     device: torch.device,
     trained: TimingInputs | None,
 ) -> TimingModel:
-    """Return the reference, kept for the next measurement unless it runs on given images."""
-    if trained is not None:
-        return TimingModel(reference, task, protocol, device, trained._replace(weights=None))
+    """Return the reference; on a GPU it is kept, unless it runs on given images."""
+    if trained is not None or device.type == "cpu":
+        inputs = None if trained is None else trained._replace(weights=None)
+        return TimingModel(reference, task, protocol, device, inputs)
     key = subject_digest(reference), subject_name(reference), task, protocol
-    model = _KEPT_REFERENCES.get(key)
+    model = _KEPT_REFERENCE.get(key)
     if model is None:
-        _KEPT_REFERENCES.clear()  # before another one takes memory
-        model = _KEPT_REFERENCES[key] = TimingModel(reference, task, protocol, device)
+        _KEPT_REFERENCE.clear()  # before another one takes memory
+        model = _KEPT_REFERENCE[key] = TimingModel(reference, task, protocol, device)
     return model
 
 

@@ -60,7 +60,7 @@ def temporary_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
-    monkeypatch.setattr(measure_module, "_KEPT_REFERENCES", {})
+    monkeypatch.setattr(measure_module, "_KEPT_REFERENCE", {})
     monkeypatch.setattr(cuda_graph, "side_stream", cache(cuda_graph.side_stream.__wrapped__))
     return install_fake_cuda(monkeypatch)
 
@@ -113,16 +113,28 @@ def test_networks_are_built_without_holding_the_device(monkeypatch: pytest.Monke
     assert held == [False, False]
 
 
-@pytest.mark.usefixtures("cuda")
-def test_a_process_prepares_the_reference_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    built: list[str] = []
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the names of the networks that have been built, in order."""
+    names: list[str] = []
     build = prepared_model.build_network
 
     def building(subject: Architecture, *others: Any) -> torch.nn.Module:
-        built.append(subject.name)
+        names.append(subject.name)
         return build(subject, *others)
 
     monkeypatch.setattr(prepared_model, "build_network", building)
+    return names
+
+
+def test_on_a_cpu_a_process_keeps_no_reference(built: list[str]) -> None:
+    for _ in range(2):
+        measure(WIDE, TASK, CPU, REFERENCE)
+    assert built == ["reference", "wide"] * 2
+
+
+@pytest.mark.usefixtures("cuda")
+def test_on_a_gpu_a_process_prepares_the_reference_once(built: list[str]) -> None:
     first, second = (measure(WIDE, TASK, GPU, REFERENCE) for _ in range(2))
     assert built == ["reference", "wide", "wide"]
     assert first.peak_memory_bytes == second.peak_memory_bytes
