@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+import yaml
 
 from partialnas.runs.config.protocol import Protocol
 from partialnas.runs.config.recipe import Recipe
@@ -35,7 +36,7 @@ from partialnas.search.resolve.resolve import resolve_study
 from partialnas.search.resolve.resolved_study import ResolvedStudy
 from partialnas.search.study.sections import SearchSpec, TaskSpec
 from partialnas.search.study.study import Study
-from partialnas.search.study.study_file import load_study, to_yaml
+from partialnas.search.study.study_file import load_study
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.presets import PRESETS, preset
@@ -198,7 +199,7 @@ def study_values(entry: Plain) -> Plain:
     values = {
         "study_digest": study.digest,
         "frozen": json.dumps(study.frozen(), sort_keys=True),
-        "file": short_hash(to_yaml(study).partition("\n")[2]),  # without the comment
+        "file": short_hash(yaml.safe_dump(study.frozen(), sort_keys=False, allow_unicode=True)),
         "tasks": {c.name: c.task.model_dump(mode="json") for c in resolved.conditions},
         "reference": subject_digest(resolved.reference),
         "reference_data": short_hash(json.dumps(subject_data(resolved.reference))),

@@ -20,7 +20,7 @@ from partialnas.runs.records.subject import Subject, subject_digest
 from partialnas.search.followup.stages import named_recipe, resolve_stage
 from partialnas.search.session.run_study import run_stage
 from partialnas.search.study.fidelity import resolve_rung
-from partialnas.search.study.study import Study
+from partialnas.search.study.study_file import recorded_study
 from partialnas.space.errors import UserError
 from partialnas.space.validation import quote
 
@@ -158,7 +158,7 @@ def _recipe_and_task(
     recorded: RecordedStudy, fidelity: Fidelity, condition: str
 ) -> tuple[Recipe, Task | None]:
     """Return the recipe of a fidelity, and its task if it differs from the condition's."""
-    study = Study.model_validate(recorded.frozen)
+    study = recorded_study(recorded.frozen)
     if not fidelity.rung or study.search is None:
         return recorded.recipe(condition), None
     recipe, spec = resolve_rung(study.search.rungs[fidelity.rung - 1], study.recipe, study.task)

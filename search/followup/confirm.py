@@ -15,7 +15,7 @@ from partialnas.runs.records.subject import Subject, subject_digest
 from partialnas.search.followup.stages import named_recipe, resolve_stage
 from partialnas.search.session.run_study import run_stage
 from partialnas.search.study.directions import check_directions
-from partialnas.search.study.study import Study
+from partialnas.search.study.study_file import recorded_study
 
 FIRST_SEED = 10_000
 """First seed of every confirmation, above the seeds of studies."""
@@ -59,7 +59,7 @@ def confirm(
     """
     with Ledger.open(folder) as ledger:
         study = ledger.study
-    check_directions(Study.model_validate(study.frozen))
+    check_directions(recorded_study(study.frozen))
     study_recipe = study.recipe(condition)
     stage_recipe = study_recipe if recipe is None else named_recipe(recipe, study_recipe)
     stage = StudyStage(

@@ -13,10 +13,9 @@ from partialnas.runs.ledger.study_meta import RecordedStudy, stages_meta
 from partialnas.runs.system.files import write_file
 from partialnas.search.session.open_ledger import base_dir_meta
 from partialnas.search.study.amendments import amendment_meta, differences, find_amendments
-from partialnas.search.study.study import Study
 from partialnas.search.study.study_data import recorded_base_dir
 from partialnas.search.study.study_fields import immutable_settings
-from partialnas.search.study.study_file import to_yaml
+from partialnas.search.study.study_file import recorded_study, to_yaml
 from partialnas.space.errors import UserError
 
 _MERGED_KEYS = ("frozen", "study_digest", "stages", "sequential", "growth", "design")
@@ -47,7 +46,7 @@ def merge_studies(folders: Sequence[Path], out: Path) -> LedgerMerge:
     if base_dir := recorded_base_dir(folders[0]):
         meta |= base_dir_meta(out, base_dir)
     write_merged(merge, meta, out)
-    write_file(out / "study.yaml", to_yaml(Study.model_validate(RecordedStudy(meta).frozen)))
+    write_file(out / "study.yaml", to_yaml(recorded_study(RecordedStudy(meta).frozen)))
     return merge
 
 
@@ -67,7 +66,7 @@ def _merged_meta(metas: Mapping[Path, dict[str, str]]) -> dict[str, str]:
     for folder in others:
         meta = _merge_meta(meta, metas[folder], first, folder)
     recorded = RecordedStudy(meta)
-    study = Study.model_validate(recorded.frozen)
+    study = recorded_study(recorded.frozen)
     line = f"merged the trials of {', '.join(folder.name for folder in metas)}"
     return {**meta, "study_digest": study.digest, **amendment_meta(recorded, [line])}
 

@@ -10,7 +10,7 @@ from partialnas.runs.records.subject import Subject
 from partialnas.search.resolve.resolved_study import ResolvedStudy
 from partialnas.search.study.fidelity import Condition
 from partialnas.search.study.sections import Budget
-from partialnas.search.study.study import Study
+from partialnas.search.study.study_file import recorded_study
 from partialnas.space.errors import UserError
 from partialnas.space.validation import quote, suggest
 
@@ -44,12 +44,14 @@ def resolve_stage(
     Raises:
         UserError: the stage is already recorded under another condition.
     """
-    study = Study.model_validate(recorded.frozen)
-    recorded_task, _, protocol = recorded.under(stage.condition)
+    study = recorded_study(recorded.frozen)
+    protocol = (study.under(stage.condition) if stage.condition else study).protocol
     recipe = Recipe.model_validate(stage.recipe)
     return ResolvedStudy(
         study=study.model_copy(update={"budget": Budget()}),
-        conditions=(Condition(stage.condition, task or recorded_task, recipe, protocol),),
+        conditions=(
+            Condition(stage.condition, task or recorded.tasks[stage.condition], recipe, protocol),
+        ),
         space=None,
         arms=dict(chosen),
         controls={},

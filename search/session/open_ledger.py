@@ -18,7 +18,7 @@ from partialnas.search.resolve.resolved_study import ResolvedStudy
 from partialnas.search.session.progress import Progress
 from partialnas.search.session.source_record import changed_source_meta, new_source_meta
 from partialnas.search.study.amendments import amendment_meta, differences, find_amendments
-from partialnas.search.study.study import Study
+from partialnas.search.study.study_file import recorded_study
 from partialnas.space.errors import MachineError, UserError
 from partialnas.space.source_code import ModuleSource
 
@@ -54,7 +54,7 @@ def open_ledger(
     try:
         _check_study(ledger, resolved, folder)
         recorded = ledger.study
-        before = Study.model_validate(recorded.frozen).frozen()
+        before = recorded_study(recorded.frozen).frozen()
         lines = find_amendments(before, resolved.study.frozen())
         _check_subjects(ledger, resolved)
         sources, notes = changed_source_meta(ledger, source, accept=accept_source)

@@ -6,6 +6,8 @@ from typing import Any
 
 import yaml
 
+from partialnas.runs.config.overrides import PlainData
+from partialnas.runs.config.protocol import Protocol
 from partialnas.search.study.study import Study
 from partialnas.search.study.study_data import Overrides, load_as
 
@@ -67,6 +69,25 @@ def load_source(
 
 
 def to_yaml(study: Study) -> str:
-    """Return the text of a study file with every setting stated."""
+    """Return the text of a study file with every setting stated.
+
+    Only `measure.max_seconds` is left out unless it is stated, so that the file is read as the same
+    study (see `StudyFields.protocol`).
+    """
     head = "# The study as it was run, with every setting stated.\n"
-    return head + yaml.safe_dump(study.frozen(), sort_keys=False, allow_unicode=True)
+    return head + yaml.safe_dump(study.plain(), sort_keys=False, allow_unicode=True)
+
+
+def recorded_study(frozen: PlainData) -> Study:
+    """Return the study that a ledger records as `StudyFields.frozen`.
+
+    A ledger does not record whether the default of `measure.max_seconds` is stated; it is read as
+    not stated. Older ledgers may reserve several GPUs for a trial, which always used one.
+    """
+    measure = dict(frozen.get("measure", {}))
+    if measure.get("max_seconds") == Protocol().max_seconds:
+        del measure["max_seconds"]
+    executor = dict(frozen.get("executor", {}))
+    if "gpus_per_trial" in executor:
+        executor["gpus_per_trial"] = min(1.0, executor["gpus_per_trial"])
+    return Study.model_validate({**frozen, "measure": measure, "executor": executor})
