@@ -156,8 +156,7 @@ def _measure(
     with exclusive_access(protocol.device), torch_settings(protocol, device):
         reference = None if reference_model is None else reference_model.load()
         candidate = model.load()
-        with translated_errors(candidate.name, task, protocol):
-            timing = _time(candidate, reference, protocol, device)
+        timing = _time(candidate, reference, task, protocol, device)
     summary = summarize_rounds(timing.rounds, protocol.target_half_width)
     return Measurement(
         digest=candidate.digest,
@@ -199,14 +198,15 @@ class _Timing(NamedTuple):
 def _time(
     candidate: PreparedModel,
     reference: PreparedModel | None,
+    task: Task,
     protocol: Protocol,
     device: torch.device,
 ) -> _Timing:
     """Time a network, interleaved with the reference; the reference itself is timed alone."""
-    runner, runtime = _runner(candidate, protocol, device)
+    runner, runtime = _translated_runner(candidate, task, protocol, device)
     reference_runner, reference_runtime = None, None if reference is None else runtime
     if reference is not None and reference.digest != candidate.digest:
-        reference_runner, reference_runtime = _runner(reference, protocol, device)
+        reference_runner, reference_runtime = _translated_runner(reference, task, protocol, device)
     time_runners = partial(
         time_interleaved,
         runner,
@@ -223,6 +223,16 @@ def _time(
     return _Timing(rounds, runtime, reference_runtime, monitor.report())
 
 
+def _translated_runner(
+    model: PreparedModel, task: Task, protocol: Protocol, device: torch.device
+) -> tuple[Runner, Runtime]:
+    """Return `_runner`, with errors that name this model."""
+    errors = partial(translated_errors, model.name, task, protocol)
+    with errors():
+        runner, runtime = _runner(model, protocol, device)
+    return errors()(runner), runtime
+
+
 def _runner(
     model: PreparedModel, protocol: Protocol, device: torch.device
 ) -> tuple[Runner, Runtime]:
@@ -232,9 +242,9 @@ def _runner(
         UserError: the model cannot be captured, and the protocol requires it.
         DeviceFaultError: the capture failed.
     """
-    plain: Runtime = "compiled" if protocol.runtime == "compiled" else "eager"
     if device.type == "cpu":
-        return cpu_runner(model.passes[0], protocol.threads), plain
+        runtime: Runtime = "compiled" if protocol.runtime == "compiled" else "eager"
+        return cpu_runner(model.passes[0], protocol.threads), runtime
     _check_capturable(model, protocol)
     if protocol.runtime == "eager" or model.capture_obstacle is not None:
         return gpu_runner(in_turns(model.passes)), "eager"

@@ -205,6 +205,22 @@ def test_a_fault_of_the_device_is_no_error_of_the_network(
         run(WIDE, TASK, GPU)
 
 
+def test_an_error_of_the_reference_names_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    passes: list[int] = []
+
+    def fail_when_timed(_: torch.Tensor) -> None:
+        passes.append(1)
+        if len(passes) > 1:
+            raise RuntimeError("no kernel")
+
+    def building(subject: Architecture, *_: Any) -> torch.nn.Module:
+        return Layer(fail_when_timed if subject is REFERENCE else lambda x: x)
+
+    monkeypatch.setattr(prepared_model, "build_network", building)
+    with pytest.raises(UserError, match="reference cannot run on"):
+        measure(WIDE, TASK, CPU, REFERENCE)
+
+
 # ---------------------------------------------------------------- inputs in turn
 
 
