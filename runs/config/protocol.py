@@ -17,8 +17,8 @@ Precision = Literal["float32", "tfloat32", "bfloat16", "float16"]
 
 
 Runtime = Literal["eager", "cuda_graph", "compiled", "onnxruntime"]
-"""Runtime of a network: eager PyTorch; one captured CUDA graph; code from `torch.compile` (captured
-too, if possible); or ONNX Runtime, on a board that runs a bundle.
+"""Runtime of a network: eager PyTorch; one captured CUDA graph; code from `torch.compile`,
+captured, too, on a GPU; or ONNX Runtime, on a board that runs a bundle.
 """
 
 
