@@ -18,7 +18,7 @@ import re
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -39,7 +39,7 @@ def shared_access(device: str) -> Iterator[None]:
     """Hold a device (`cpu`, `cuda`, `cuda:1`) together with other training runs.
 
     Wait while a measurement holds or requests the device, or the CPU that launches the work of a
-    GPU.
+    GPU. A wait of more than a second is logged once as a warning.
 
     Raises:
         MachineError: the lock files cannot be used.
@@ -63,20 +63,12 @@ def exclusive_access(device: str, timeout_s: float | None = None) -> Iterator[No
     Raises:
         MachineError: the device stayed busy, or the lock files cannot be used.
     """
-    start = time.monotonic()
-    deadline = math.inf if timeout_s is None else start + timeout_s
-    first_deadline = min(deadline, start + _SILENT_S)
     with (
         _launching_core(device, timeout_s),
         _open_lock_file(device, "gate") as queue_lock,
         _open_lock_file(device, "room") as access_lock,
     ):
-        locked = _lock_both(queue_lock, access_lock, first_deadline)
-        if not locked and deadline > first_deadline:
-            _LOG.warning("waiting for %s: in use by %s", device, _holders(queue_lock, access_lock))
-            locked = _lock_both(queue_lock, access_lock, deadline)
-        if not locked:
-            raise _busy_error(device, timeout_s, queue_lock, access_lock)
+        _lock(device, timeout_s, {queue_lock: fcntl.LOCK_EX, access_lock: fcntl.LOCK_EX})
         yield
 
 
@@ -93,39 +85,52 @@ def _launching_core(device: str, timeout_s: float | None = None) -> Iterator[Non
 
 @contextmanager
 def _shared(device: str, timeout_s: float | None = None) -> Iterator[None]:
-    deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
     with _open_lock_file(device, "room") as access_lock:
         with _open_lock_file(device, "gate") as queue_lock:
-            locked = _lock(queue_lock, fcntl.LOCK_EX, deadline)
-            if not locked or not _lock(access_lock, fcntl.LOCK_SH, deadline):
-                raise _busy_error(device, timeout_s, queue_lock, access_lock)
+            _lock(device, timeout_s, {queue_lock: fcntl.LOCK_EX, access_lock: fcntl.LOCK_SH})
         yield
 
 
-def _busy_error(device: str, timeout_s: float | None, *files: int) -> MachineError:
-    return MachineError(
-        f"device {device} stayed busy for {timeout_s:g} s: in use by {_holders(*files)}; wait for "
-        "it to end, or allow a longer wait"
-    )
+def _lock(device: str, timeout_s: float | None, kinds: Mapping[int, int]) -> None:
+    """Lock open files of a device in their order; log a wait of more than a second once.
+
+    Args:
+        device: the device.
+        timeout_s: longest time to wait in seconds, or None.
+        kinds: kind of lock by open file.
+
+    Raises:
+        MachineError: the device stayed busy.
+    """
+    start = time.monotonic()
+    deadline = math.inf if timeout_s is None else start + timeout_s
+    first_deadline = min(deadline, start + _SILENT_S)
+    locked = _lock_until(first_deadline, kinds)
+    if not locked and deadline > first_deadline:
+        _LOG.warning("waiting for %s: in use by %s", device, _holders(*kinds))
+        locked = _lock_until(deadline, kinds)
+    if not locked:
+        raise MachineError(
+            f"device {device} stayed busy for {timeout_s:g} s: in use by {_holders(*kinds)}; wait "
+            "for it to end, or allow a longer wait"
+        )
 
 
-def _lock_both(queue_lock: int, access_lock: int, deadline: float) -> bool:
-    return all(_lock(file, fcntl.LOCK_EX, deadline) for file in (queue_lock, access_lock))
-
-
-def _lock(file: int, kind: int, deadline: float) -> bool:
-    """Lock an open file; return False if the deadline passes first.
+def _lock_until(deadline: float, kinds: Mapping[int, int]) -> bool:
+    """Lock open files in their order; return False if the deadline passes first.
 
     Poll instead of blocking in the kernel, so that Ctrl-C and deadlines work in any thread.
     """
-    while True:
-        try:
-            fcntl.flock(file, kind | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(_PAUSE_S)
+    for file, kind in kinds.items():
+        while True:
+            try:
+                fcntl.flock(file, kind | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    return False
+                time.sleep(_PAUSE_S)
+    return True
 
 
 def _holders(*files: int) -> str:

@@ -309,6 +309,24 @@ def test_a_link_in_place_of_a_lock_is_not_followed(temporary_locks: Path) -> Non
     assert not target.exists()
 
 
+@pytest.mark.parametrize(
+    ("verb", "device"),
+    [("shared_access", "cpu"), ("shared_access", "cuda"), ("exclusive_access", "cuda")],
+)
+def test_waiting_for_a_measurement_on_the_cpu_is_logged_once(
+    measuring_child: "subprocess.Popen[str]", verb: str, device: str
+) -> None:
+    program = HOLDER.format(verb=verb, device=device).replace("time.sleep(60)", "pass")
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stderr=subprocess.PIPE, text=True
+    ) as waiting:
+        assert waiting.stderr is not None
+        expected = f"waiting for cpu: in use by process {measuring_child.pid}\n"
+        assert waiting.stderr.readline() == expected
+        measuring_child.kill()
+        assert waiting.stderr.read() == ""
+
+
 @pytest.mark.parametrize("stopped", [False, True])
 def test_waiting_to_measure_is_logged_once(
     sharing_child: "subprocess.Popen[str]", stopped: bool
