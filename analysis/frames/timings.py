@@ -6,7 +6,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from partialnas.runs.records.measurement import Measurement, MeasurementTable, reference_scales
+from partialnas.runs.records.measurement import (
+    STEADY_REASONS,
+    Measurement,
+    MeasurementTable,
+    reference_scales,
+)
 from partialnas.runs.records.timing_choice import (
     TimingSetup,
     select_measurements,
@@ -45,7 +50,8 @@ def timing_table(
     measurement, or the latest if all are noisy or tainted (see `select_measurements`). Throughput
     and latency are the relative throughput times the reference's median, so that a machine which
     is slower today does not matter; `throughput_raw_img_s` is the throughput as timed. `noisy`
-    marks tainted and throttled measurements too: the device was not in its usual state.
+    marks tainted and throttled measurements too, except under a power cap alone (see
+    `STEADY_REASONS`): the device was not in its usual state.
 
     Args:
         measurements: all measurements of a study, oldest first.
@@ -68,7 +74,7 @@ def timing_table(
         columns = {name: [*map(of_all.__getitem__, places)] for name, of_all in columns.items()}
     table = pd.DataFrame(columns)
     table["throughput_raw_img_s"] = table["throughput_img_s"]
-    throttled = table.pop("throttle_reasons").ne("")
+    throttled = ~table.pop("throttle_reasons").isin(STEADY_REASONS)
     table["noisy"] |= table["tainted"].eq(True) | throttled
     scale = np.array([scales[place] for place in places], dtype=np.float64)  # NaN for None
     speed = table["relative_throughput"].astype("float64") * scale

@@ -12,6 +12,12 @@ from pydantic_core import from_json
 from partialnas.runs.config.protocol import DeviceKind, Form, Precision, Runtime
 from partialnas.space.values import Value
 
+STEADY_REASONS = ("", "power cap")
+"""Values of `throttle_reasons` that are no quality mark.
+
+At large batches a data-center GPU usually runs at its power cap: a repetition meets it, too.
+"""
+
 
 class Measurement(Value):
     """The speed of one network on one device, with everything that it depends on.
@@ -48,9 +54,10 @@ class Measurement(Value):
         noisy: whether this difference exceeds 5 %, or time ran out before the interval was narrow
             enough.
         tainted: whether another process used the device meanwhile (see `runs.devices.contention`
-            and `runs.devices.gpu_monitor`); None if the system does not tell it.
-        throttle_reasons: why the GPU lowered its clock meanwhile, such as `power cap`; empty if it
-            did not.
+            and `runs.devices.gpu_monitor`); None if the system does not tell it, where older
+            versions recorded False.
+        throttle_reasons: why the GPU lowered its clock meanwhile, such as `power cap`, which alone
+            is no quality mark; empty if it did not.
         sm_clock_mhz: median clock of the GPU's multiprocessors in MHz, or None.
         power_w: median power of the GPU in watts, or None.
         peak_memory_bytes: peak memory of a forward pass on a GPU, weights included.
@@ -107,8 +114,8 @@ class Measurement(Value):
     def marks_text(self) -> str:
         """What distinguishes it, such as `noisy, tainted`; empty if there is nothing.
 
-        Besides quality marks: a network that ran eagerly although its reference did not, and a
-        device whose other processes are unknown. To repeat it changes neither.
+        Besides quality marks: a power cap, a network that ran eagerly although its reference did
+        not, and a device whose other processes are unknown. To repeat it changes none of them.
         """
         marks = {
             "noisy": self.noisy,
@@ -208,7 +215,8 @@ class Speed(NamedTuple):
 
 
 def _num_marks(timed: Measurement | Speed) -> int:
-    return sum(map(bool, (timed.noisy, timed.tainted, timed.throttle_reasons)))
+    is_throttled = timed.throttle_reasons not in STEADY_REASONS
+    return sum(map(bool, (timed.noisy, timed.tainted, is_throttled)))
 
 
 SPEED_FIELDS = Speed._fields[:-1]

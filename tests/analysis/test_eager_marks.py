@@ -89,13 +89,15 @@ def test_on_one_runtime_nothing_is_marked(
     assert "§" not in figure.artefact.texts[".md"]
 
 
-def test_throttled_timings_are_noisy(
+def test_throttled_timings_are_noisy_except_under_a_power_cap(
     tmp_path: Path, ledgers: Callable[..., Path], measure: Measure
 ) -> None:
-    timings = [
-        measure(f"{i:016x}", 1.0, 1000.0, **marks)
-        for i, marks in enumerate(({}, {"throttle_reasons": "power cap"}, {"tainted": None}))
+    states = [
+        {"throttle_reasons": "power cap"},
+        {"throttle_reasons": "thermal slowdown"},
+        {"tainted": None},
     ]
+    timings = [measure(f"{i:016x}", 1.0, 1000.0, **marks) for i, marks in enumerate(states)]
     frame = load(ledgers(tmp_path / "cpu", RECORDS, timings))
     assert frame["noisy"].tolist() == [False, True, False]
     assert frame["tainted"].tolist() == [False, False, False]

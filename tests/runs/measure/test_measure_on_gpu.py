@@ -282,9 +282,9 @@ def test_measurements_state_whether_tf32_was_on(
 def test_measurements_record_clock_power_and_throttling(install_nvml: InstallNvml) -> None:
     nvml = FakeNvml([Gpu("GPU-1")])
     nvml.clock_mhz, nvml.power_mw = 1410, 690_000
-    nvml.reasons = nvml.nvmlClocksEventReasonSwPowerCap
+    nvml.reasons = nvml.nvmlClocksEventReasonSwThermalSlowdown
     install_nvml(nvml)
     result = measure(WIDE, TASK, GPU)
     assert (result.sm_clock_mhz, result.power_w, result.tainted) == (1410, 690, None)
-    assert "throttled (power cap), other processes unknown" in result.marks_text
+    assert "throttled (thermal slowdown), other processes unknown" in result.marks_text
     assert result.num_marks >= 1

@@ -166,7 +166,8 @@ def test_the_form_of_the_network_does_not_change_the_scale() -> None:
     [
         ({}, "", 0),
         ({"noisy": True, "tainted": True}, "noisy, tainted", 2),
-        ({"throttle_reasons": "power cap"}, "throttled (power cap)", 1),
+        ({"throttle_reasons": "power cap"}, "throttled (power cap)", 0),
+        ({"throttle_reasons": "power brake, power cap"}, "throttled (power brake, power cap)", 1),
         ({"tainted": None}, "other processes unknown", 0),
         ({"runtime": "eager", "reference_runtime": "cuda_graph"}, "eager", 0),
         ({"runtime": "eager", "reference_runtime": "eager"}, "", 0),
