@@ -71,7 +71,8 @@ def load(paths: Paths, *, stage: str | None = "", timing: str | None = None) -> 
 
     Failed trials are included. Costs are those of the network (see `QUANTITIES` for units);
     measured columns hold the measurement of the network under the study's protocol, for learned
-    ratios that of the static network that they froze to. `baseline` marks the named arms of a
+    ratios that of the static network that they froze to. `tainted` is False also where the system
+    does not tell whether other processes used the device. `baseline` marks the named arms of a
     search; `condition` is the study's condition that a trial ran under, or empty; `full_fidelity`
     is the number of epochs of a full training; `warnings` counts the failure signs of learned
     ratios (see `partialnas status`). `attempts` counts how often a trial was started, `failures`
