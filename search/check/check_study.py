@@ -37,7 +37,7 @@ from partialnas.search.resolve.resolved_study import (
     data_notes,
     expected_trials,
 )
-from partialnas.search.resolve.resources import Resources, resolve_resources
+from partialnas.search.resolve.resources import Resources, check_precision, resolve_resources
 from partialnas.search.samplers.registry import SAMPLERS
 from partialnas.search.study.sections import SeedRule
 from partialnas.search.study.study import Study
@@ -72,6 +72,7 @@ def check_study(
     """
     resolved = resolve_study(study, base_dir)
     resources = resolve_resources(study)
+    check_precision(resolved, resources.device)
     if study.trial is not None:
         import_function(study.trial, base_dir)  # before anything is shown
     else:

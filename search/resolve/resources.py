@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from partialnas.search.resolve.resolved_study import ResolvedStudy
 from partialnas.search.study.study import Study
 from partialnas.space.errors import MachineError, UserError
 
@@ -56,7 +57,7 @@ def resolve_resources(
 
     Raises:
         UserError: an address was given for a study that runs in-process, or Ray's workers cannot
-            see the GPU to measure on, or CPUs do not have the recipe's precision.
+            see the GPU to measure on.
         MachineError: the study needs a GPU, and there is none.
     """
     in_process = study.executor.kind == "in-process"
@@ -82,16 +83,33 @@ def resolve_resources(
                 "run on the CPU"
             )
     _check_measure_device(study, device)
-    if study.recipe.precision == "tfloat32" and device == "cpu":
-        raise UserError(
-            "recipe.precision: tfloat32 needs a GPU, but trials run on the cpu; choose float32"
-        )
     share = spec.gpus_per_trial if device == "cuda" else 0.0
     threads = study.recipe.threads
     # a worker uses a part of one GPU, never parts of two
     fitting = gpus * int(1 / share) if share else hardware.cpus // threads
     workers = max(1, fitting) if spec.workers == "auto" else spec.workers
     return Resources(device, 1 if in_process else workers, threads, share, gpus, address)
+
+
+def check_precision(resolved: ResolvedStudy, device: str) -> None:
+    """Check that the device of trials has the precision of all recipes.
+
+    Raises:
+        UserError: it has not.
+    """
+    if device != "cpu" or resolved.study.trial is not None:
+        return
+    for condition in resolved.conditions:
+        recipes = {"": condition.recipe} if resolved.space else {}
+        for name in resolved.arms:
+            recipes[f" of arm {name}"] = resolved.arm_condition(name, condition).recipe
+        for trials, recipe in recipes.items():
+            if recipe.precision == "tfloat32":
+                place = trials + f" under {condition.name}" * bool(condition.name)
+                raise UserError(
+                    f"recipe.precision: tfloat32 needs a GPU, but trials{place} run on the cpu; "
+                    "choose float32"
+                )
 
 
 def _count_gpus(study: Study) -> int:

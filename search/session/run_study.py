@@ -21,7 +21,7 @@ from partialnas.search.executors.cluster_files import shared_folder, user_module
 from partialnas.search.executors.tasks import Item, ReferenceCheck, TaskRunner
 from partialnas.search.resolve.resolve import check_reference, resolve_study
 from partialnas.search.resolve.resolved_study import ResolvedStudy, arm_notes, data_notes
-from partialnas.search.resolve.resources import Resources, resolve_resources
+from partialnas.search.resolve.resources import Resources, check_precision, resolve_resources
 from partialnas.search.session.dry_run import DryRunWorker, as_dry_run, check_folder
 from partialnas.search.session.fail_fast import FailFastFeed
 from partialnas.search.session.feed_wrappers import (
@@ -49,7 +49,7 @@ from partialnas.space.plugins import module_folder
 from partialnas.space.source_code import ModuleSource
 
 HANG_GRACE_S = 60.0
-"""Seconds beyond 1.5 times `executor.time_limit_s` after which a worker is considered hung."""
+"""Seconds beyond 1.5 times `executor.time_limit_s` for each lane until a worker counts as hung."""
 
 if TYPE_CHECKING:
     from partialnas.runs.datasets.loaders import Splits
@@ -88,9 +88,9 @@ def run_study(
     """
     progress = Progress(console or Console(stderr=True))
     check_folder(study, folder, dry_run=False)
-    resources = _resources(study, address)
     resolved = resolve_study(study, base_dir, recorded_design(folder))
     source = _import_function(study, base_dir)
+    resources = _resources(study, address)
     work = _task_runner(resolved, resources, base_dir, source)
     for line in (*(f"note: {note}" for note in arm_notes(resolved)), *data_notes(resolved)):
         progress.event(line)
@@ -253,6 +253,7 @@ def _task_runner(
 ) -> TaskRunner:
     """Return what workers run; the folder is set later (see `_with_folder`)."""
     study = resolved.study
+    check_precision(resolved, resources.device)
     check_reference(resolved, on_cpu=_worker_check(resolved) is not None)
     return TaskRunner(
         context=Context(

@@ -141,8 +141,8 @@ class ExecutorSpec(Value):
             result that it has alone; fewer if memory runs out. `auto` is 8 on a GPU, where kernels
             of small networks run at the same time, and 1 on a CPU, where steps take turns.
         time_limit_s: training time in seconds after which a trial ends with state `timeout`.
-            Under Ray, a worker that does not respond is killed after 1.5 times this limit plus 60
-            seconds.
+            Under Ray, a worker that does not respond is killed after 1.5 times this limit for each
+            of its lanes, plus 60 seconds.
         isolate: start a fresh process for each trial (adds seconds to each), for trials that must
             not share a process.
         shared: on a cluster, a folder mounted by all machines for checkpoints, weights and the

@@ -152,7 +152,7 @@ def test_the_length_is_a_number_of_epochs_or_a_multiple(
         ({"length": "0.5x"}, "2 epochs are not longer"),
         ({"length": "long"}, "expected epochs such as 40 or a multiple such as 4x, got 'long'"),
         ({"length": "-3"}, "expected epochs"),
-        ({"recipe": "mine"}, "unknown recipe 'mine'; choose short or standard"),
+        ({"recipe": "mine"}, "unknown recipe 'mine'; choose short, standard or gpu"),
     ],
 )
 def test_trainings_that_are_not_longer_are_rejected(longer: dict[str, Any], message: str) -> None:

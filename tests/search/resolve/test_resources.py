@@ -1,12 +1,15 @@
 """Devices and workers of a study, on machines with and without GPUs."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from partialnas.runs.config.recipe import Recipe
-from partialnas.search.resolve.resources import Hardware, resolve_resources
+from partialnas.search.check.check_study import check_study
+from partialnas.search.resolve.resolve import resolve_study
+from partialnas.search.resolve.resources import Hardware, check_precision, resolve_resources
+from partialnas.search.session.run_study import run_study
 from partialnas.search.study.study import Study
 from partialnas.space.errors import MachineError, UserError
 
@@ -89,11 +92,74 @@ def test_a_missing_gpu_is_reported(monkeypatch: pytest.MonkeyPatch, section: str
         resolve_resources(plan)
 
 
-@pytest.mark.parametrize("device", ["cpu", "auto"])
-def test_tfloat32_is_refused_on_a_cpu(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
-    count_gpus_as(monkeypatch, 0)
-    recipe = {"recipe": Recipe(precision="tfloat32")}
-    with pytest.raises(UserError, match=r"recipe.precision: tfloat32 needs a GPU.*cpu"):
-        resolve_resources(study(device=device).model_copy(update=recipe))
-    count_gpus_as(monkeypatch, 1)
-    assert resolve_resources(study(device="cuda").model_copy(update=recipe)).device == "cuda"
+TF32 = {"recipe.precision": "tfloat32"}
+
+
+def check_precision_of(device: str = "cpu", **settings: Any) -> None:
+    plain = study().frozen() | settings
+    check_precision(resolve_study(Study.model_validate(plain), Path()), device)
+
+
+@pytest.mark.parametrize(
+    ("settings", "trials"),
+    [
+        ({"recipe": {"precision": "tfloat32"}}, " of arm resnet"),
+        ({"conditions": {"plain": {}, "fast": TF32}}, " of arm resnet under fast"),
+        (
+            {
+                "arms": {},
+                "ablation": {
+                    "design": "one-factor",
+                    "baseline": {"width": 8},
+                    "factors": {"fast": {"yes": TF32}},
+                    "match": "none",
+                },
+            },
+            " of arm fast=yes",
+        ),
+        (
+            {
+                "arms": {},
+                "recipe": {"precision": "tfloat32"},
+                "space": {"axes": {"width": [8, 12]}},
+                "search": {},
+                "budget": {"trials": 2},
+            },
+            "",
+        ),
+    ],
+)
+def test_tfloat32_is_refused_wherever_trials_on_a_cpu_would_use_it(
+    settings: dict[str, Any], trials: str
+) -> None:
+    message = f"recipe.precision: tfloat32 needs a GPU, but trials{trials} run on the cpu"
+    with pytest.raises(UserError, match=f"^{message}"):
+        check_precision_of(**settings)
+    check_precision_of("cuda", **settings)
+
+
+def test_a_function_in_place_of_training_may_have_any_precision() -> None:
+    check_precision_of(trial="module:function", recipe={"precision": "tfloat32"})
+
+
+def test_a_run_and_its_check_refuse_tfloat32_on_a_cpu(tmp_path: Path) -> None:
+    plain = study(device="cpu").frozen() | {"recipe": {"precision": "tfloat32"}}
+    refused = Study.model_validate(plain)
+    for call in (
+        lambda: run_study(refused, tmp_path / "out"),
+        lambda: check_study(refused, base_dir=Path(), show=print),
+    ):
+        with pytest.raises(UserError, match="tfloat32 needs a GPU"):
+            call()
+    assert not (tmp_path / "out").exists()
+
+
+def test_mistakes_are_reported_before_a_cluster_is_joined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joined: list[str] = []
+    monkeypatch.setattr("partialnas.search.executors.ray_tune.cluster_hardware", joined.append)
+    plain = study().frozen() | {"arms": {"missing": "missing.json"}}
+    with pytest.raises(UserError, match=r"missing\.json"):
+        run_study(Study.model_validate(plain), tmp_path / "out", address=ADDRESS)
+    assert not joined
