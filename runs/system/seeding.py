@@ -86,6 +86,15 @@ def kernel_selection(
         torch.set_deterministic_debug_mode(mode)
 
 
+def prepare_cublas() -> None:
+    """Let recipes ask for deterministic kernels after CUDA has started in this process.
+
+    Call it before that. cuBLAS then has a workspace of 32 MiB for each stream, the size that torch
+    chooses on Hopper anyway; earlier GPUs get 8 MiB otherwise. A value of the user stays.
+    """
+    os.environ.setdefault(_CUBLAS_VARIABLE, _CUBLAS_WORKSPACES[0])
+
+
 def _set_cublas_workspace() -> None:
     if os.environ.get(_CUBLAS_VARIABLE) in _CUBLAS_WORKSPACES:
         return

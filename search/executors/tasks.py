@@ -131,14 +131,14 @@ class TaskRunner:
         from partialnas.runs.trials.trial import run_job
 
         keep_freed_memory()
-        self._limit_memory()
+        self._prepare_device()
         context = replace(self.context, splits=self.splits.get(item.task))
         return ItemResult(records=tuple(run_job(item, context)))
 
     def _time(self, item: TimingJob) -> ItemResult:
         from partialnas.runs.measure.measure import measure
 
-        self._limit_memory()
+        self._prepare_device()
         inputs = self._timing_inputs(item, item.weights_trial_key)
         try:
             measurement = measure(item.subject, item.task, item.protocol, self.reference, inputs)
@@ -150,10 +150,17 @@ class TaskRunner:
     def _check_reference(self, item: ReferenceCheck) -> ItemResult:
         from partialnas.runs.measure.measure import check_measurable
 
-        self._limit_memory()
+        self._prepare_device()
         for task, protocol in item.settings:
             check_measurable(self.reference, task, protocol)
         return ItemResult()
+
+    def _prepare_device(self) -> None:
+        """Make settings that CUDA reads when it starts, for all recipes that this worker runs."""
+        from partialnas.runs.system.seeding import prepare_cublas
+
+        prepare_cublas()
+        self._limit_memory()
 
     def _limit_memory(self) -> None:
         """Limit what torch allocates to this worker's share of a GPU that it shares."""

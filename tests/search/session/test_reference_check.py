@@ -1,9 +1,11 @@
 """The check of the reference network: in a worker of Ray if it needs a GPU, else in the driver."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from partialnas.runs.config.protocol import Protocol
 from partialnas.runs.config.recipe import RECIPES
@@ -12,6 +14,7 @@ from partialnas.runs.devices import device
 from partialnas.runs.measure import measure
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.subject import Subject, TimmModel
+from partialnas.runs.system.seeding import kernel_selection
 from partialnas.runs.trials.context import Context
 from partialnas.search.executors.base import END, WAIT, End, InProcess, ItemResult, Wait
 from partialnas.search.executors.tasks import Item, ReferenceCheck, TaskRunner
@@ -88,6 +91,25 @@ def test_a_worker_that_shares_a_gpu_limits_its_memory(
     study, context = resolved("ray", "cuda"), Context(device="cuda", gpu_share=share)
     TaskRunner(context, splits={}, reference=study.reference)(check_item())
     assert (calls, checks) == (limits, [GPU])
+
+
+def test_a_worker_that_has_measured_can_train_with_deterministic_kernels(
+    checks: list[Protocol], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    started: list[bool] = []
+
+    def start_cuda(*_: object) -> None:
+        started.append("CUBLAS_WORKSPACE_CONFIG" in os.environ)
+
+    monkeypatch.setattr(device, "limit_memory", start_cuda)
+    study, context = resolved("ray", "cuda"), Context(device="cuda", gpu_share=0.25)
+    TaskRunner(context, splits={}, reference=study.reference)(check_item())
+    assert (started, checks) == ([True], [GPU])
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    with kernel_selection(torch.device("cuda"), deterministic=True, cudnn_benchmark=False):
+        pass
 
 
 def check_item() -> ReferenceCheck:
