@@ -1,7 +1,7 @@
 """CUDA graphs of training steps and evaluation batches: which trainings have them, and replay.
 
-After a capture that fails, the process cannot use the device any more. Whether there is a graph is
-therefore decided by rule, never by trial.
+After a capture that fails by what it captures, the process cannot use the device any more. Whether
+there is a graph is therefore decided by rule, never by trial.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from partialnas.space.errors import DeviceFaultError, describe_error
 from partialnas.space.nn.dpconv import InputDependentMixer
 
 _WARM_UP_CALLS = 3
-_MEMORY_MARGIN = 1.25  # memory of a graph is allocated in larger pieces
+_MEMORY_MARGIN = 2.5  # a graph keeps its memory while other steps and evaluations need theirs
 _STATIC_PACKAGES = ("torch.nn.", "timm.layers.", "partialnas.space.nn.")
 _STATIC_TIMM_MODELS = (
     *("_efficientnet_blocks", "convnext", "efficientnet", "fasternet", "mobilenetv3"),
@@ -43,6 +43,8 @@ def supports_graphs(network: nn.Module, recipe: Recipe, micro_batches: int = 1) 
 def _is_static(module: nn.Module) -> bool:
     if isinstance(module, InputDependentMixer) or getattr(module, "grad_checkpointing", False):
         return False
+    if getattr(module, "momentum", 0.0) is None:  # a batch norm that counts its steps on the host
+        return False
     source = type(module).__module__ + "."
     timm_models = tuple(f"timm.models.{name}." for name in _STATIC_TIMM_MODELS)
     return source.startswith(_STATIC_PACKAGES + timm_models)
@@ -55,9 +57,13 @@ class StepGraph:
     that no state has to be restored. On a CPU all calls do, and on a GPU that has too little memory
     for a second set of intermediate results.
 
+    Running out of memory does not end a capture: torch's allocator asks CUDA for memory in a mode
+    that captures permit (`CUDACachingAllocator.cpp`), and what was captured has not run. All calls
+    run the function then, too.
+
     Args:
         device: device of the function's tensors.
-        prepare: context of the capture.
+        prepare: context of the capture, and of the decision whether there is memory for it.
     """
 
     def __init__(
@@ -82,24 +88,25 @@ class StepGraph:
                 more.
         """
         is_warm = self._device.type == "cuda" and self._calls == _WARM_UP_CALLS
-        if self._graph is None and is_warm and _has_memory(self._device):
-            self._graph = self._capture(function)
+        if is_warm and self._graph is None:
+            with self._prepare():
+                if _has_memory(self._device):
+                    self._graph = self._capture(function)
         if self._graph is not None:
             self._graph.replay()
         else:
             self._calls += 1
             function()
 
-    def _capture(self, function: Callable[[], None]) -> torch.cuda.CUDAGraph:
+    def _capture(self, function: Callable[[], None]) -> torch.cuda.CUDAGraph | None:
         graph = torch.cuda.CUDAGraph()
         stream = torch.cuda.current_stream(self._device)
         mode = "thread_local"  # other threads may do what a capture forbids, such as allocate
         try:
-            with (
-                self._prepare(),
-                torch.cuda.graph(graph, stream=stream, capture_error_mode=mode),
-            ):
+            with torch.cuda.graph(graph, stream=stream, capture_error_mode=mode):
                 function()
+        except torch.OutOfMemoryError:
+            return None
         except Exception as error:
             fault = f"a CUDA graph cannot be captured ({describe_error(error)})"
             raise DeviceFaultError(str(self._device), fault) from error
@@ -107,10 +114,12 @@ class StepGraph:
 
 
 def _has_memory(device: torch.device) -> bool:
-    """Return whether a capture finds as much memory as the process has used at its peak."""
-    allocated = torch.cuda.memory_allocated(device)
+    """Return whether a capture finds as much memory as the process has used at its peak.
+
+    What other graphs reserve is not free, although none of it may be allocated at this time.
+    """
+    needed = torch.cuda.max_memory_allocated(device) - torch.cuda.memory_allocated(device)
+    torch.cuda.empty_cache()
     free, total = torch.cuda.mem_get_info(device)
-    cached = torch.cuda.memory_reserved(device) - allocated  # freed before a capture
     share = torch.cuda.get_per_process_memory_fraction(device) * total
-    needed = torch.cuda.max_memory_allocated(device) - allocated
-    return _MEMORY_MARGIN * needed < min(free + cached, share - allocated)
+    return _MEMORY_MARGIN * needed < min(free, share - torch.cuda.memory_reserved(device))

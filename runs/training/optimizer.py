@@ -48,7 +48,11 @@ def _classifier_parameters(network: nn.Module) -> list[str]:
 
 @contextmanager
 def capturable(optimizer: torch.optim.Optimizer) -> Iterator[None]:
-    """Let a step of a fused optimizer be captured; torch refuses it without this setting."""
+    """Let a step of a fused optimizer be captured; torch refuses it without this setting.
+
+    Gradients are freed, because those of the graph are elsewhere.
+    """
+    optimizer.zero_grad(set_to_none=True)
     groups = [group for group in optimizer.param_groups if "capturable" in group]
     for group in groups:
         group["capturable"] = True

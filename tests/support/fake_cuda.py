@@ -30,6 +30,7 @@ class FakeCuda:
         replays: graphs in the order of their replays.
         failure: error that the next capture raises in the place of its passes.
         allocated: bytes of tensors and workspaces.
+        reserved: bytes that graphs keep for their replays.
         free: bytes that are free.
     """
 
@@ -40,7 +41,7 @@ class FakeCuda:
         self.replays: list[Any] = []
         self.failure: Exception | None = None
         self.sync_mode = 0
-        self.allocated = self.peak = 0
+        self.allocated = self.peak = self.reserved = 0
         self.free = 1 << 30
         self.workspaces: set[FakeStream] = set()
         self.capturing = False
@@ -90,7 +91,11 @@ class FakeCuda:
         before, self.current, self.capturing = self.current, stream, True
         if self.failure is not None:
             raise self.failure
-        yield
+        try:
+            yield
+        except torch.OutOfMemoryError:  # unlike other errors, it leaves the capture valid
+            self.current, self.capturing = before, False
+            raise
         self.current, self.capturing = before, False
         graph.pool_id = pool
         self.captures.append((graph, stream))
@@ -160,7 +165,8 @@ def install_fake_cuda(patch: pytest.MonkeyPatch) -> FakeCuda:
         "graph": cuda.graph,
         "synchronize": lambda *_: None,
         "memory_allocated": lambda *_: cuda.allocated,
-        "memory_reserved": lambda *_: cuda.allocated,
+        "memory_reserved": lambda *_: cuda.allocated + cuda.reserved,
+        "empty_cache": lambda *_: None,
         "mem_get_info": lambda *_: (cuda.free, 1 << 30),
         "get_per_process_memory_fraction": lambda *_: 1.0,
         "max_memory_allocated": lambda *_: cuda.peak,
