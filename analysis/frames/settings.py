@@ -222,7 +222,7 @@ def _task_and_recipe(
     recipe = study.settings(condition)["recipe"]
     if stage in study.stages:
         recipe = study.stages[stage].recipe
-    lower = _rung_settings(study, stage, rung)
+    lower = study.rung_settings(stage, rung)
     on_rung = {k.removeprefix(_RECIPE): v for k, v in lower.items() if k.startswith(_RECIPE)}
     if recipe:
         defaults = {name: field.default for name, field in Recipe.model_fields.items()}
@@ -232,15 +232,6 @@ def _task_and_recipe(
     task = study.tasks.get(condition) if "task" in study.meta else None
     side = {"resolution": lower[_RESOLUTION]} if _RESOLUTION in lower else {}
     return {**task.model_dump(), **side} if task else {}, recipe
-
-
-def _rung_settings(study: RecordedStudy, stage: str, rung: int) -> _Plain:
-    """Return the settings of a rung below the last; of the one that a stage of an audit repeats."""
-    rungs = (study.frozen.get("search") or {}).get("rungs") or []
-    of_stage = {fidelity.stage: fidelity.rung for fidelity in study.fidelities("")} if rungs else {}
-    number = of_stage.get(stage, 0) if stage else rung
-    settings: _Plain = rungs[number - 1] if 1 <= number <= len(rungs) else {}
-    return settings
 
 
 def _dtype(annotation: Any) -> str:

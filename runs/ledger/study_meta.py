@@ -197,6 +197,18 @@ class RecordedStudy:
         last = f"{_REPEAT}-{condition}" if condition else _REPEAT
         return (*lower, Fidelity(0, format_epochs(epochs), last))
 
+    def rung_settings(self, stage: str, rung: int) -> PlainData:
+        """Return what a rung changes in the study, by dotted key; empty for the last rung.
+
+        Args:
+            stage: later stage of the study, which may repeat a rung; empty for the study itself.
+            rung: rung of the study's search, from 1; 0 for arms, which are trained in full.
+        """
+        rungs = (self.frozen.get("search") or {}).get("rungs") or []
+        repeated = {fidelity.stage: fidelity.rung for fidelity in self.fidelities("")}
+        number = repeated.get(stage, 0) if stage else rung
+        return dict(rungs[number - 1]) if 1 <= number <= len(rungs) else {}
+
     @property
     def longer_audit_stages(self) -> dict[str, StudyStage]:
         """Stages by name in which an audit trained networks longer than the study does."""

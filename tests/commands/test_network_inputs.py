@@ -8,6 +8,9 @@ import yaml
 from command_line import run_cli
 
 from partialnas.analysis import load
+from partialnas.runs.ledger.ledger import Ledger
+from partialnas.runs.records.subject import subject_data
+from partialnas.space.arch.presets import preset
 
 STUDY = {
     "study": "sized",
@@ -81,3 +84,37 @@ def test_networks_with_inputs_of_two_sizes_are_counted_at_their_own(
     output = capsys.readouterr().out
     assert "1 x 8 x 8, 10 classes" in output
     assert "1 x 16 x 16, 10 classes" in output
+
+
+def test_a_trial_on_a_rung_has_the_resolution_of_the_rung(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rungs = {
+        "space": {"axes": {"width": [4, 8, 12, 16]}},
+        "search": {"sampler": "random", "rungs": [{"task.resolution": 8}]},
+        "budget": {"trials": 8},
+    }
+    study = {key: value for key, value in STUDY.items() if key != "conditions"} | rungs
+    study["task"] = {"data": "digits", "resolution": 16}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
+    folder = tmp_path / "out"
+    assert run_cli("run", tmp_path / "study.yaml", "--rehearse", "--out", folder) == 0
+    trials = load(folder)
+    assert set(trials["task_resolution"]) == {8, 16}
+    for row in trials.to_dict("records"):
+        capsys.readouterr()
+        assert run_cli("describe", f"{folder}:{row['trial']}", "--json") == 0
+        output = json.loads(capsys.readouterr().out)
+        assert (output["resolution"], output["channels"]) == (row["task_resolution"], 1)
+
+
+def test_a_trial_of_a_ledger_without_a_task_has_color_images(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = preset("fasternet_t0")
+    with Ledger.create(tmp_path / "old", {"study": "old", "frozen": "{}"}) as ledger:
+        proposal = ledger.add_proposal("one", network.digest, subject_data(network), {})
+        ledger.plan(proposal, digest=network.digest, name="one", fidelity=1, keys={0: "0" * 16})
+    capsys.readouterr()
+    assert run_cli("describe", f"{tmp_path / 'old'}:1") == 0
+    assert "input: 3 x 224 x 224, 1000 classes" in capsys.readouterr().out

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.ledger.ledger import Ledger
-from partialnas.runs.ledger.study_meta import condition_of
+from partialnas.runs.ledger.study_meta import condition_of, rung_of, stage_of
 from partialnas.runs.records.frozen_model import final_subject
 from partialnas.runs.records.subject import Subject, parse_subject
 from partialnas.space.arch.architecture import Architecture
@@ -18,6 +18,9 @@ from partialnas.space.arch.presets import PRESETS, preset
 from partialnas.space.errors import UserError
 
 _TRIAL = re.compile(r"(.+):([0-9]{1,9})", re.DOTALL)
+
+_COLOR_IMAGE = InputSpec.square(224)
+"""Input of networks without a task, as in ImageNet."""
 
 
 def find_architecture(name: str) -> Architecture:
@@ -76,7 +79,8 @@ def network_input(
 ) -> InputSpec:
     """Return the input of a network: the stated sizes, and those of the trial's task for the rest.
 
-    Other networks than trials have color images of 224 pixels and 1000 classes, as ImageNet.
+    Other networks than trials have color images of 224 pixels and 1000 classes, as ImageNet; so
+    have trials of old ledgers, which do not record the task.
 
     Args:
         name: the network as the user named it.
@@ -88,7 +92,7 @@ def network_input(
         UserError: there is no such trial.
     """
     trial = None if name.startswith("timm:") else parse_trial(name)
-    spec = _trial_task(*trial).input_spec if trial else InputSpec.square(224)
+    spec = _trial_input(*trial) if trial else _COLOR_IMAGE
     return InputSpec.square(
         resolution or spec.height, channels or spec.channels, classes or spec.classes
     )
@@ -121,11 +125,20 @@ def parse_trial(name: str) -> tuple[Path, int] | None:
     return (Path(match[1]), int(match[2])) if match else None
 
 
-def _trial_task(folder: Path, number: int) -> Task:
+def _trial_input(folder: Path, number: int) -> InputSpec:
+    """Return the input that a trial was trained at, on a lower rung with the rung's resolution."""
     with Ledger.open(folder) as ledger:
         trial = ledger.trial(number)
         proposal = next(row for row in ledger.proposals() if row.number == trial.proposal)
-        return ledger.study.tasks[condition_of(proposal)]
+        study = ledger.study
+    if "task" not in study.meta:
+        return _COLOR_IMAGE
+    spec = study.tasks[condition_of(proposal)].input_spec
+    rung = rung_of(proposal) if proposal.arm is None else 0
+    changes = study.rung_settings(stage_of(proposal), rung)
+    return InputSpec.square(
+        changes.get("task.resolution") or spec.height, spec.channels, spec.classes
+    )
 
 
 def _trial_subject(folder: Path, number: int) -> Subject:
