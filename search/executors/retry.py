@@ -20,7 +20,7 @@ class _Attempt(Generic[ItemT]):
     Attributes:
         item: the item.
         deaths: number of worker processes that have died while working on the item before.
-        fault: fault of the device that has ended one of them, or None.
+        fault: fault of the device that has ended the last of them, or None.
         started: whether a worker process has started this attempt.
     """
 
@@ -115,7 +115,7 @@ class RetryingFeed(Generic[ItemT]):
                 f"{self._startup_failures} worker processes in a row died before they started a "
                 f"trial; see {self._watchdog.log}"
             )
-        fault = self._watchdog.fault_reason(attempt.item)
+        fault = self._watchdog.take_fault(attempt.item) if attempt.started else attempt.fault
         if deaths < MAX_DEATHS:
             self._retries.append(_Attempt(attempt.item, deaths, fault))
         else:

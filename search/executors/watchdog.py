@@ -18,8 +18,7 @@ class Watchdog:
     """Run items in this process, and end the process if an item hangs or its device fails.
 
     The process leaves a file. From a hang file, with the stacks of all threads, the process that
-    retries the item returns a `timeout`. From a fault file, the driver knows the reason if the item
-    fails after several deaths.
+    retries the item returns a `timeout`. From a fault file, the driver knows the reason of a death.
 
     Attributes:
         log: file for tracebacks and everything that the process prints.
@@ -45,10 +44,14 @@ class Watchdog:
         self.marks.mkdir(exist_ok=True)
         self._fault_file(item).write_text(reason, encoding="utf-8")
 
-    def fault_reason(self, item: Value) -> str | None:
-        """Return the fault of a device that has ended a process of the item, or None."""
+    def take_fault(self, item: Value) -> str | None:
+        """Return the device fault that ended the last process of an item, or None; only once."""
         file = self._fault_file(item)
-        return file.read_text(encoding="utf-8") if file.exists() else None
+        if not file.exists():
+            return None
+        reason = file.read_text(encoding="utf-8")
+        file.unlink()
+        return reason
 
     def hang_file(self, item: Value) -> Path:
         """Return the path of an item's hang file."""

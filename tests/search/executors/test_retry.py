@@ -136,3 +136,46 @@ def test_a_trial_beside_one_that_breaks_the_device_for_all_is_retried_without_it
     results = {name(item): result for item, result in feed.results}
     assert results["culprit"].records[0].reason == "device fault: of the culprit"
     assert results["neighbor"] == ItemResult(attempts=2)
+
+
+@pytest.mark.parametrize(
+    ("deaths", "reason"),
+    [
+        ("fault fault fault", "device fault: an illegal address"),
+        ("killed fault fault", "device fault: an illegal address"),
+        ("fault killed fault", "device fault: an illegal address"),
+        ("fault fault unstarted fault", "device fault: an illegal address"),
+        ("fault fault killed", "worker process died 3 times"),
+    ],
+)
+def test_the_reason_is_that_of_the_last_death(deaths: str, reason: str, tmp_path: Path) -> None:
+    feed = Listed(job("a"), END)
+    watchdog = Watchdog(tmp_path / "workers.log", tmp_path)
+    items = RetryingFeed(feed, watchdog, 3)
+    for number, death in enumerate(deaths.split()):
+        item = items.next(str(number))
+        assert item is not None
+        if death != "unstarted":
+            items.start(str(number))
+        if death == "fault":
+            watchdog.mark_fault(item, "device fault: an illegal address")
+        items.retry(str(number))
+    ((_, outcome),) = feed.results
+    assert outcome.records[0].reason == reason
+
+
+def test_a_retry_that_has_not_started_still_waits_for_other_faults(tmp_path: Path) -> None:
+    feed = Listed(job("a"), job("b"), WAIT, WAIT, WAIT)
+    watchdog = Watchdog(tmp_path / "workers.log", tmp_path)
+    items = RetryingFeed(feed, watchdog, 9)
+    for number in "01":
+        item = items.next(number)
+        assert item is not None
+        items.start(number)
+        watchdog.mark_fault(item, "device fault: of either")
+    items.retry("0")
+    items.retry("1")
+    assert items.next("2") is not None
+    items.retry("2")  # its worker has not started
+    assert items.next("3") is not None
+    assert items.next("4") is None
