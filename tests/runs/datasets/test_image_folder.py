@@ -251,5 +251,5 @@ def test_images_too_large_for_memory_are_rejected_before_they_are_read(
     monkeypatch.setattr(memory, "MAX_DATASET_BYTES", 20 * 3 * 12 * 12)
     assert len(load_splits(resolve_task(f"folder:{tmp_path}")).train_y) == 14
     monkeypatch.setattr(memory, "MAX_DATASET_BYTES", 20 * 3 * 12 * 12 - 1)
-    with pytest.raises(UserError, match=r"take .* MiB, but .* at most .* MiB"):
+    with pytest.raises(UserError, match=r"take .* KiB, but .* at most .* KiB"):
         load_splits(resolve_task(f"folder:{tmp_path}"))
