@@ -1,5 +1,7 @@
 """PyTorch devices: lookup by name, number of GPUs, what their errors mean."""
 
+from contextlib import suppress
+
 import torch
 
 from partialnas.space.errors import MachineError, UserError
@@ -53,6 +55,16 @@ def device_fault(error: BaseException, device: str) -> str | None:
             error = fault
     first_line = str(error).partition("\n")[0]
     return first_line.removeprefix("CUDA error: ").strip() or "unknown error"
+
+
+def wait_for_device(device: torch.device) -> None:
+    """Wait for all work on a device, which may be far behind the host.
+
+    A fault of the device ends the wait, and is raised by what uses the device next.
+    """
+    if device.type == "cuda":
+        with suppress(torch.AcceleratorError):
+            torch.cuda.synchronize(device)
 
 
 def count_gpus() -> int:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from partialnas.runs.devices.device import wait_for_device
 from partialnas.runs.records.record import CurveRow
 from partialnas.runs.training.loop import Training
 from partialnas.space.errors import MachineError
@@ -20,7 +21,7 @@ def run_epochs(
 
     A training that raises an error ends; its error takes the place of the row, and the others go
     on. Out of memory is such an error, too, although the other trainings hold memory as well: try
-    that training again by itself.
+    that training again by itself. The device has done all work when this function returns.
 
     Args:
         trainings: trainings on one device; on a GPU each has another lane.
@@ -48,9 +49,13 @@ def run_epochs(
             if number in results:
                 continue
             if training.steps_left:
-                attempt(number, training.run_steps)
+                is_alone = len(results) == len(trainings) - 1
+                attempt(number, training.run_steps, training.steps_left if is_alone else 1)
             elif row := attempt(number, training.finish_epoch):
                 results[number] = row
+    for number, training in enumerate(trainings):
+        if isinstance(results[number], Exception):
+            wait_for_device(training.device)
     return [results[number] for number in range(len(trainings))]
 
 

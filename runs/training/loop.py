@@ -2,7 +2,6 @@
 
 import math
 import time
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,7 +20,7 @@ from partialnas.runs.training.lane import Lane
 from partialnas.runs.training.loss_table import LossTable, non_finite_name
 from partialnas.runs.training.lr_schedule import learning_rate, set_learning_rate
 from partialnas.runs.training.optimizer import capturable, make_optimizer
-from partialnas.runs.training.pool import Row
+from partialnas.runs.training.progress import EpochProgress
 from partialnas.runs.training.step import TrainingStep
 from partialnas.runs.training.step_tables import StepTables
 from partialnas.runs.training.weight_average import WeightAverage
@@ -29,31 +28,6 @@ from partialnas.space.errors import TrialEndedError
 from partialnas.space.nn.network import Network
 
 _CHECK_EVERY = 50  # steps between checks of the loss
-
-
-@dataclass
-class _Progress:
-    """The running epoch.
-
-    Attributes:
-        first: number of its first step in the whole training.
-        rows: rows of its steps.
-        rates: learning rates.
-        shares: shares of the new weights in the weight average.
-        limit_s: seconds that all epochs together may take.
-        done: steps that are done.
-        seconds: seconds that the epoch has taken so far.
-        by_counter: whether the last step read its row by the counter.
-    """
-
-    first: int
-    rows: list[Row]
-    rates: list[float]
-    shares: list[float]
-    limit_s: float
-    done: int = 0
-    seconds: float = 0.0
-    by_counter: bool = False
 
 
 class Training:
@@ -113,7 +87,7 @@ class Training:
             )
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
         self.ratio_rows: list[RatioEpoch] = []
-        self._progress: _Progress | None = None
+        self._progress: EpochProgress | None = None
         self._by_counter = device.type == "cuda" if by_counter is None else by_counter
         self._prepare_functions()
 
@@ -176,6 +150,12 @@ class Training:
         Raises:
             Exception: Any error if the state belongs to another run. This run is then unusable.
         """
+        self._lane.wait_for_caller()
+        with self._lane.stream():  # after the copies that the lane made when it began
+            self._load_state_dict(state)
+            self._prepare_functions()
+
+    def _load_state_dict(self, state: dict[str, Any]) -> None:
         self.micro_batches = state["micro_batches"]
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -187,7 +167,6 @@ class Training:
         if self.ratio_learner is not None:
             self.ratio_learner.load_state_dict(state["ratios"])
             self.ratio_rows = [RatioEpoch.model_validate(row) for row in state["ratio_rows"]]
-        self._prepare_functions()
 
     def resume_from_trunk(self, trunk: dict[str, Any]) -> None:
         """Resume from the point at which a shorter run began to cool down.
@@ -229,7 +208,7 @@ class Training:
         self._losses.restart()
         self._lane.seed(derive_seed(self.seed, epoch, "network"))
         self.network.train()
-        self._progress = _Progress(numbers.start, rows, rates, shares, limit_s)
+        self._progress = EpochProgress(numbers.start, rows, rates, shares, limit_s)
         self._progress.seconds = time.perf_counter() - started
 
     @property
@@ -252,26 +231,26 @@ class Training:
                 progress.done += 1
                 if progress.done % _CHECK_EVERY == 0:
                     self._losses.check(progress.done, epoch)
-                if earlier + time.perf_counter() - started > progress.limit_s:
-                    where = f"epoch {epoch + 1} (step {progress.done})"
-                    reason = f"time limit of {progress.limit_s:g} s reached in {where}"
-                    raise TrialEndedError("timeout", reason)
+                progress.check_limit(earlier + time.perf_counter() - started, epoch)
         progress.seconds += time.perf_counter() - started
 
     def finish_epoch(self) -> CurveRow:
         """Evaluate after all steps of an epoch, and add the row to the curve.
 
         Raises:
-            TrialEndedError: A loss is not finite.
+            TrialEndedError: A loss is not finite, or the device has reached the time limit, which
+                may be behind the host.
         """
         assert self._progress is not None, "no epoch has begun"
         progress, started = self._progress, time.perf_counter()
         with self._lane.stream():
             return self._finish_epoch(progress, started)
 
-    def _finish_epoch(self, progress: _Progress, started: float) -> CurveRow:
+    def _finish_epoch(self, progress: EpochProgress, started: float) -> CurveRow:
         epoch, learner = len(self.curve), self.ratio_learner
-        train_nll = self._losses.mean(epoch)
+        train_nll = self._losses.mean(epoch)  # which waits for the steps
+        waited = time.perf_counter() - started
+        progress.check_limit(self.seconds + progress.seconds + waited, epoch)
         last = epoch + 1 == self.epochs
         set_learning_rate(self.optimizer, progress.rates[-1])  # it may be in a table of the epoch
         if learner is not None:
@@ -319,7 +298,7 @@ class Training:
             **ratio_metrics(self.ratio_rows),
         }
 
-    def _run_step(self, progress: _Progress) -> None:
+    def _run_step(self, progress: EpochProgress) -> None:
         number, learner = progress.first + progress.done, self.ratio_learner
         if learner is not None:
             learner.update_boundaries(number)

@@ -105,6 +105,47 @@ def test_time_limits_count_for_each_training(few_digits: Splits) -> None:
     assert row | {"seconds": 0} == expected.run_epoch() | {"seconds": 0}
 
 
+@pytest.mark.parametrize("is_faulty", [False, True])
+def test_no_work_is_left_on_a_gpu_after_an_error(
+    is_faulty: bool, few_digits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[torch.device] = []
+
+    def synchronize(device: torch.device) -> None:
+        waits.append(device)
+        if is_faulty:
+            raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
+    error = RuntimeError("no such kernel")
+    lanes = [begin_case("plain", few_digits), breaking(few_digits, 1, error)]
+    for training in lanes:
+        training.device = torch.device("cuda", 0)
+    results = run_epochs(lanes)
+    assert not isinstance(results[0], Exception)
+    assert results[1] is error
+    assert waits == [torch.device("cuda", 0)]
+
+
+def test_the_last_training_of_an_epoch_runs_its_steps_at_once(
+    few_digits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts: list[int] = []
+    run_steps = Training.run_steps
+
+    def counted(training: Training, count: int) -> None:
+        counts.append(count)
+        run_steps(training, count)
+
+    monkeypatch.setattr(Training, "run_steps", counted)
+    run_epochs([begin_case("plain", few_digits)])
+    assert counts == [3]
+    counts.clear()
+    error = RuntimeError("no such kernel")
+    run_epochs([begin_case("plain", few_digits), breaking(few_digits, 0, error)])
+    assert counts == [1, 1, 2]
+
+
 def test_a_failure_of_the_machine_ends_all(few_digits: Splits) -> None:
     fault = DeviceFaultError("cuda:0", "an illegal memory access was encountered")
     lanes = [begin_case("plain", few_digits), breaking(few_digits, 1, fault)]

@@ -1,6 +1,8 @@
 import io
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,8 +17,11 @@ from partialnas.runs.config.recipe import RECIPES, Recipe
 from partialnas.runs.datasets.augment import DeviceSplits, draw_epoch
 from partialnas.runs.datasets.loaders import Splits, load_splits
 from partialnas.runs.datasets.task import resolve_task
+from partialnas.runs.training import loop
 from partialnas.runs.training.evaluation import evaluate
+from partialnas.runs.training.lane import Lane
 from partialnas.runs.training.loop import Training
+from partialnas.runs.training.loss_table import LossTable
 from partialnas.space.errors import TrialEndedError
 
 CPU = torch.device("cpu")
@@ -265,6 +270,49 @@ def test_time_is_counted_over_all_epochs(splits: Splits) -> None:
     ) as e:
         training.run_epoch(1000)
     assert e.value.state == "timeout"
+
+
+def test_a_limit_holds_for_a_device_that_is_behind_the_host(
+    splits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device takes 100 seconds for the steps of the last epoch, and the host none."""
+    now = 0.0
+    mean = LossTable.mean
+
+    def wait_for_the_steps(losses: LossTable, epoch: int) -> float:
+        nonlocal now
+        now += 100.0 if epoch == EPOCHS - 1 else 1.0
+        return mean(losses, epoch)
+
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: now))
+    monkeypatch.setattr(LossTable, "mean", wait_for_the_steps)
+    training = begin(splits)
+    for _ in range(EPOCHS - 1):
+        assert training.run_epoch(50)["seconds"] == 1
+    where = rf"time limit of 50 s reached in epoch {EPOCHS} \(step {training.steps}\)"
+    with pytest.raises(TrialEndedError, match=where):
+        training.run_epoch(50)
+
+
+def test_a_state_is_restored_after_the_work_of_the_lane(
+    splits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = stored(begin(splits))
+    training = begin(splits)
+    events: list[str] = []
+
+    @contextmanager
+    def stream(_: Lane) -> Iterator[None]:
+        events.append("enter")
+        yield
+        events.append("leave")
+
+    monkeypatch.setattr(Lane, "stream", stream)
+    monkeypatch.setattr(Lane, "wait_for_caller", lambda _: events.append("wait"))
+    training.network.register_load_state_dict_post_hook(lambda *_: events.append("network"))
+    training.optimizer.register_load_state_dict_post_hook(lambda *_: events.append("optimizer"))
+    training.load_state_dict(state)
+    assert events == ["wait", "enter", "network", "optimizer", "leave"]
 
 
 def test_a_state_of_another_network_is_rejected(splits: Splits) -> None:

@@ -130,15 +130,15 @@ def test_a_trial_out_of_time_keeps_its_finished_epochs(
 ) -> None:
     """Replace the clock by one that advances one second at each reading.
 
-    An epoch has a second at its start and at its end, and two for each step, which is checked after
-    the first of them.
+    An epoch has a second at its start, one for each step until it is checked, one until the steps
+    end, and two at its end.
     """
     clock = SimpleNamespace(perf_counter=partial(next, count()))
     monkeypatch.setattr(training, "time", clock)
-    (record,) = run_job(job(batch_size=64), replace(context, time_limit_s=11.5))
+    (record,) = run_job(job(batch_size=64), replace(context, time_limit_s=9.5))
     assert record.state == "timeout"
-    assert record.reason == "time limit of 11.5 s reached in epoch 2 (step 2)"
-    assert [row["seconds"] for row in record.curve] == [8]
+    assert record.reason == "time limit of 9.5 s reached in epoch 2 (step 2)"
+    assert [row["seconds"] for row in record.curve] == [7]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])
