@@ -68,8 +68,10 @@ def run_items(file: int) -> None:
 def report_hardware(file: int) -> None:
     """Tell the driver at the other end of a socket the numbers of CPUs and GPUs of a cluster."""
     driver = _Driver(file)
-    ray.init(address=driver.receive(), **_QUIET)
-    driver.report(*(int(_available(kind)) for kind in ("CPU", "GPU")))
+    address, scratch = driver.receive()
+    threading.Thread(target=_end_with_driver, args=(file, scratch), daemon=True).start()
+    ray.init(address=address, **_QUIET)
+    driver.report(*(int(_total(kind)) for kind in ("CPU", "GPU")))
 
 
 class _Driver:
@@ -197,13 +199,11 @@ def _start(settings: RayTune, scratch: Path) -> None:
             **_QUIET,
         )
     for kind, required in (("CPU", settings.cpus_per_trial), ("GPU", settings.gpus_per_trial)):
-        if (available := _available(kind)) < required:
-            raise MachineError(
-                f"each trial requires {required:g} {kind}, but Ray finds {available:g}"
-            )
+        if (total := _total(kind)) < required:
+            raise MachineError(f"each trial requires {required:g} {kind}, but Ray finds {total:g}")
 
 
-def _available(kind: str) -> float:
+def _total(kind: str) -> float:
     """Return the number of CPUs or GPUs that Ray manages."""
     return float(ray.cluster_resources().get(kind, 0))  # type: ignore[no-untyped-call]
 

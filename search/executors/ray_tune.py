@@ -121,14 +121,14 @@ def cluster_hardware(address: str) -> Hardware:
     with run_folder(_temporary_folder()) as scratch:
         environment = _environment(os.environ, joins_cluster=True)
         with _ray_process(scratch, environment, "report_hardware") as connection:
-            connection.send(address)
+            connection.send((address, scratch))
             try:
                 if not connection.poll(_JOIN_TIMEOUT_S):
                     raise MachineError(
                         f"the Ray cluster at {address} does not answer within {_JOIN_TIMEOUT_S} s"
                     )
                 cpus, gpus = connection.recv()
-            except EOFError:
+            except (EOFError, OSError):
                 output = (scratch / _RAY_LOG).read_text(errors="replace").strip()
                 reason = output.rpartition("\n")[2] or "Ray has ended"
                 raise MachineError(f"cannot join the cluster at {address}: {reason}") from None

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -327,6 +328,58 @@ def test_a_driver_that_is_killed_leaves_no_process_and_no_file(driver: Driver) -
     driver.until_busy()
     driver.process.kill()
     until(lambda: not driver.family() and not list(driver.temporary.iterdir()), 30)
+
+
+_JOINING = """
+import sys
+from partialnas.search.executors.ray_tune import cluster_hardware
+
+cluster_hardware(sys.argv[1])
+"""
+
+
+@slow
+def test_a_driver_that_is_killed_while_it_joins_a_cluster_leaves_no_process(tmp_path: Path) -> None:
+    with (
+        tempfile.TemporaryDirectory(prefix="pn-", dir="/tmp") as temporary,
+        socket.create_server(("127.0.0.1", 0)) as server,  # which never answers
+        subprocess.Popen(
+            [sys.executable, "-c", _JOINING, f"127.0.0.1:{server.getsockname()[1]}"],
+            env=os.environ | {"RAY_TMPDIR": temporary},
+            cwd=tmp_path,
+        ) as driver,
+    ):
+        logs = Path(temporary)
+        until(lambda: any("GCS" in log.read_text() for log in logs.rglob("ray.log")), 60)
+        children = psutil.Process(driver.pid).children(recursive=True)
+        assert children
+        driver.kill()
+        psutil.wait_procs(children, timeout=10)
+        assert not any(map(psutil.Process.is_running, children))
+        assert not list(logs.iterdir())
+
+
+def test_a_child_that_resets_the_connection_is_reported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Reset:
+        def send(self, message: object) -> None: ...
+
+        def poll(self, timeout: float) -> bool:  # noqa: ARG002
+            return True
+
+        def recv(self) -> None:
+            raise ConnectionResetError
+
+    @contextmanager
+    def process(scratch: Path, *_: object) -> Iterator[Reset]:
+        (scratch / "ray.log").write_text("Traceback ...\nRuntimeError: another version of Ray\n")
+        yield Reset()
+
+    monkeypatch.setattr(ray_tune, "_check_reachable", str)
+    monkeypatch.setattr(ray_tune, "_ray_process", process)
+    with pytest.raises(MachineError, match=r"cannot join the cluster at head:6379: .* version of"):
+        cluster_hardware("head:6379")
 
 
 @slow
