@@ -28,7 +28,7 @@ from partialnas.search.check.time_estimate import (
     TrialTimeEstimate,
     estimate_trial_time,
 )
-from partialnas.search.check.training_steps import gpu_recipe_note, step_lines
+from partialnas.search.check.training_steps import gpu_notes, step_lines
 from partialnas.search.resolve.resolve import resolve_study
 from partialnas.search.resolve.resolved_study import (
     ResolvedStudy,
@@ -80,10 +80,8 @@ def check_study(
         check_networks(resolved)
     load = cache(load_splits)
     notes, lines = [*_notes(resolved)], list[str]()
-    for task in () if study.trial else resolved.data_sets:
-        images = len(load(task).train_y)
-        recommended = gpu_recipe_note(study.recipe, resources.device, images)
-        notes += [f"{_NOTE}{line}" for line in recommended]
+    if study.trial is None:
+        notes += [f"{_NOTE}{line}" for line in gpu_notes(resolved, resources.device, load)]
     if quick and not study.quick:
         notes.insert(0, f"{_NOTE}{QUICK_NOTE}")
 

@@ -87,21 +87,29 @@ def step_lines(resolved: ResolvedStudy, load: LoadSplits) -> Iterator[str]:
                 yield f"note: {f'{label}: ' * bool(label)}{note}"
 
 
-def gpu_recipe_note(recipe: Recipe, device: str, images: int) -> Iterator[str]:
-    """Yield that the recipe `gpu` suits a device better, if it does.
+def gpu_notes(resolved: ResolvedStudy, device: str, load: LoadSplits) -> Iterator[str]:
+    """Yield that the recipe `gpu` suits a device better than recipes of a study, if it does.
 
     Args:
-        recipe: recipe of the study.
+        resolved: the study; its trials are trained.
         device: device of the trials, such as `cuda`.
-        images: training images.
+        load: returns the images of a task.
     """
+    if not device.startswith("cuda"):
+        return
     gpu = RECIPES["gpu"]
-    is_small = recipe.precision == "float32" and recipe.batch_size < gpu.batch_size
-    if device.startswith("cuda") and is_small and images >= _GPU_IMAGES:
+    conditions = [c for c in resolved.conditions if len(load(c.task).train_y) >= _GPU_IMAGES]
+    small = {
+        recipe.batch_size
+        for condition in conditions
+        for recipe in resolved.recipes(condition).values()
+        if recipe.precision == "float32" and recipe.batch_size < gpu.batch_size
+    }
+    for batch_size in sorted(small):
         yield (
-            f"trials run on a GPU in float32 with batches of {recipe.batch_size} images, which "
-            f"leave it idle most of the time; recipe: {{use: gpu}} trains in {gpu.precision} with "
-            f"batches of {gpu.batch_size}"
+            f"trials run on a GPU in float32 with batches of {batch_size} images, which leave it "
+            f"idle most of the time; recipe: {{use: gpu}} trains in {gpu.precision} with batches "
+            f"of {gpu.batch_size}"
         )
 
 

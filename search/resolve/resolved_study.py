@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from partialnas.runs.config.design import Design, StudyStage
 from partialnas.runs.config.overrides import PlainData
+from partialnas.runs.config.recipe import Recipe
 from partialnas.runs.datasets.task import Task, task_facts
 from partialnas.runs.records.subject import Subject, subject_digest
 from partialnas.search.ablation.compile import override_recipe
@@ -78,6 +79,12 @@ class ResolvedStudy:
         """Return a condition with the recipe settings of an arm applied."""
         recipe = override_recipe(condition.recipe, self.recipe_overrides(arm))
         return replace(condition, recipe=recipe)
+
+    def recipes(self, condition: Condition) -> dict[str, Recipe]:
+        """Return the recipes of trials under a condition by arm; `""` for proposed networks."""
+        proposed = {"": condition.recipe} if self.space else {}
+        arms = {name: self.arm_condition(name, condition).recipe for name in self.arms}
+        return proposed | arms
 
 
 def expected_trials(resolved: ResolvedStudy) -> int | None:

@@ -100,12 +100,10 @@ def check_precision(resolved: ResolvedStudy, device: str) -> None:
     if device != "cpu" or resolved.study.trial is not None:
         return
     for condition in resolved.conditions:
-        recipes = {"": condition.recipe} if resolved.space else {}
-        for name in resolved.arms:
-            recipes[f" of arm {name}"] = resolved.arm_condition(name, condition).recipe
-        for trials, recipe in recipes.items():
+        for name, recipe in resolved.recipes(condition).items():
             if recipe.precision == "tfloat32":
-                place = trials + f" under {condition.name}" * bool(condition.name)
+                place = f" of arm {name}" * bool(name)
+                place += f" under {condition.name}" * bool(condition.name)
                 raise UserError(
                     f"recipe.precision: tfloat32 needs a GPU, but trials{place} run on the cpu; "
                     "choose float32"

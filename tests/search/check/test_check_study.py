@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ from timm.models import _registry
 from torch import Tensor, nn
 
 import partialnas
-from partialnas.runs.config.recipe import RECIPES, Recipe
+from partialnas.runs.config.recipe import Recipe
+from partialnas.runs.datasets.loaders import load_splits
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.records.subject import TimmModel
 from partialnas.runs.trials.build import build_network, check_trainable, subject_cost
-from partialnas.search.check.training_steps import gpu_recipe_note
+from partialnas.search.check.training_steps import gpu_notes
+from partialnas.search.resolve.resolve import resolve_study
+from partialnas.search.study.study import Study
 from partialnas.space.errors import UserError
 
 STUDY: dict[str, Any] = {
@@ -239,18 +243,37 @@ def test_steps_are_reported_for_each_recipe_of_a_study() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "device", "images", "recommends"),
+    ("settings", "device", "images", "batches"),
     [
-        ({}, "cuda", 45_000, True),
-        ({}, "cpu", 45_000, False),
-        ({}, "cuda", 3_500, False),
-        ({"precision": "bfloat16"}, "cuda", 45_000, False),
-        ({"batch_size": 1024}, "cuda", 45_000, False),
+        ({}, "cuda", 45_000, [128]),
+        ({}, "cpu", 45_000, []),
+        ({}, "cuda", 3_500, []),
+        ({"recipe": {"precision": "bfloat16"}}, "cuda", 45_000, []),
+        ({"recipe": {"batch_size": 1024}}, "cuda", 45_000, []),
+        ({"recipe": {"use": "gpu"}}, "cuda", 45_000, []),
+        ({"conditions": {"a": {}, "b": {"recipe.lr": 0.1}}}, "cuda", 45_000, [128]),
+        (
+            {
+                "recipe": {"use": "gpu"},
+                "conditions": {
+                    "a": {},
+                    "b": {"recipe.precision": "float32", "recipe.batch_size": 64},
+                },
+            },
+            "cuda",
+            45_000,
+            [64],
+        ),
     ],
 )
 def test_trials_on_a_gpu_have_a_recipe_of_their_own(
-    settings: dict[str, Any], device: str, images: int, recommends: bool
+    settings: dict[str, Any], device: str, images: int, batches: list[int]
 ) -> None:
-    notes = [*gpu_recipe_note(Recipe.model_validate(settings), device, images)]
-    assert ["recipe: {use: gpu}" in note for note in notes] == [True] * recommends
-    assert [*gpu_recipe_note(RECIPES["gpu"], device, images)] == []
+    plain = STUDY | {"recipe": {"batch_size": 128}} | settings
+    resolved = resolve_study(Study.model_validate(plain), Path())
+    splits = replace(load_splits(DIGITS), train_y=np.zeros(images, np.int64))
+    notes = [*gpu_notes(resolved, device, lambda _: splits)]
+    assert len(notes) == len(batches)
+    for size, note in zip(batches, notes, strict=True):
+        assert f"batches of {size} images" in note
+        assert "recipe: {use: gpu}" in note
