@@ -7,7 +7,7 @@ processes, and the kernel releases them when their holder dies.
 
 Work on a GPU also shares the CPU, which launches its kernels. A lock is not reentrant: a thread
 that holds a device and requests it again may wait for itself. Hold `shared_access` around an epoch
-and nothing else.
+or a copy to the device, and nothing else.
 """
 
 import fcntl

@@ -50,7 +50,10 @@ def run_job(job: Job, context: Context) -> list[Record]:
     device = torch_device(context.device)
     splits = context.splits or load_splits(job.task)
     with _torch_settings(job.recipe, device):
-        data = _to_device(splits, job, device)
+        with shared_access(context.device):
+            data = _to_device(splits, job, device)
+        if device.type == "cuda":  # whether graphs fit depends on the peak of this job
+            torch.cuda.reset_peak_memory_stats(device)
         trials = [TrialRun(job, seed, key, data, context) for seed, key in job.trial_keys.items()]
         records = _Lanes(trials, context).run()
     # Only now: a job interrupted at its second seed does not train the first again.
@@ -127,8 +130,10 @@ class _Lanes:
             self._collect_garbage()
             trial = self._waiting.popleft()
             used = {active.lane for active in self._active}
+            lane = next(lane for lane in count() if lane not in used)
             with self._errors_of(trial, 1 + len(used)), trial.timed():
-                trial.start(next(lane for lane in count() if lane not in used))
+                with shared_access(self._context.device):
+                    trial.start(lane)
                 self._active.append(trial)
 
     def _collect_garbage(self) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
+from support.fake_cuda import install_fake_cuda
 from torch import nn
 
 from partialnas.runs.config.recipe import RECIPES, Recipe
@@ -318,6 +319,24 @@ def test_a_process_with_a_share_of_a_gpu_keeps_no_memory_after_a_job(
     (shared,) = run_job(job(), replace(on_gpu, gpu_share=0.5))
     assert emptied == [True]
     assert shared.environment == {**alone.environment, "gpu_share": "0.5"}
+
+
+def test_the_peak_of_memory_on_a_gpu_begins_with_the_job(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peaks: list[int] = []
+
+    def start(*_: object) -> None:
+        peaks.append(cuda.peak - cuda.allocated)
+        raise KeyboardInterrupt
+
+    cuda = install_fake_cuda(monkeypatch)
+    cuda.peak = 1 << 20  # of another job
+    monkeypatch.setattr(trial.SPLIT_CACHE, "get", lambda *_: None)
+    monkeypatch.setattr(trial_run.TrialRun, "start", start)
+    with pytest.raises(KeyboardInterrupt):
+        run_job(job(), replace(context, device="cuda"))
+    assert peaks == [0]
 
 
 def test_seeds_side_by_side_continue_where_each_was_saved(context: Context, tmp_path: Path) -> None:

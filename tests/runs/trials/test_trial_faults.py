@@ -44,6 +44,16 @@ def files(folder: Path) -> list[str]:
     return sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
 
 
+def counting(function: Callable[..., Any], active: list[str], counts: list[int]) -> Any:
+    """Return a function that first stores how many contexts are active."""
+
+    def counted(*arguments: Any) -> Any:
+        counts.append(len(active))
+        return function(*arguments)
+
+    return counted
+
+
 def raising(error: BaseException) -> Callable[..., Any]:
     class Raising(nn.Module):
         def __init__(self) -> None:
@@ -233,7 +243,7 @@ def test_a_missing_device_raises_an_error(context: Context) -> None:
         run_job(job(), replace(context, device="cuda:99"))
 
 
-def test_training_shares_the_device_for_one_epoch_at_a_time(
+def test_training_shares_the_device_for_copies_to_it_and_for_one_epoch_at_a_time(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entered: list[str] = []
@@ -249,6 +259,10 @@ def test_training_shares_the_device_for_one_epoch_at_a_time(
     for module in (trial, trial_run):
         monkeypatch.setattr(module, "shared_access", sharing)
     active_in_callback: list[int] = []
+    active_in_copies: list[int] = []
+    for owner, name in ((trial.SPLIT_CACHE, "get"), (trial_run.TrialRun, "start")):
+        monkeypatch.setattr(owner, name, counting(getattr(owner, name), active, active_in_copies))
     run_job(job(), replace(context, on_epoch=lambda *_: active_in_callback.append(len(active))))
-    assert entered == ["cpu"] * (EPOCHS + 1)
+    assert active_in_copies == [1, 1]
+    assert entered == ["cpu"] * (2 + EPOCHS + 1)
     assert active_in_callback == [0] * EPOCHS
