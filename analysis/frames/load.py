@@ -48,6 +48,7 @@ _TABLE_COLUMNS = (
     *("n", "failed", "feasible", "on_front", "on_projected_front", "front_probability", "rank"),
     *("label", "family", "member", "source", "kind", "series", "id", "px", "py", "excluded"),
     *("off_line", "undrawn", "network", "way", "longer", "fresh", "counts", "measured", "best"),
+    "eager",
 )
 """Columns that tables add to those of trials."""
 

@@ -13,7 +13,6 @@ from partialnas.analysis.formats.caption_sentences import (
 from partialnas.analysis.frames.chance import chance_note
 from partialnas.analysis.frames.feasibility import feasibility_sentence
 from partialnas.analysis.frames.seed_means import architecture_codes, has_failed_seed
-from partialnas.analysis.frames.timings import eager_rows
 from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.pareto.front_probability import front_probability_sentence
 from partialnas.analysis.pareto.table import EAGER_NOTE, NOISE_NOTE, ParetoTable
@@ -75,7 +74,7 @@ def front_caption(trials: Trials, points: ParetoTable) -> Caption:
         "±: one standard deviation (n − 1) over seeds." if spread else "",
         _front(points, table, measured=False),
         NOISE_NOTE if table["noisy"].any() else "",
-        EAGER_NOTE if eager_rows(table).any() else "",
+        EAGER_NOTE if table["eager"].any() else "",
         chance_note(trials),
     ]
     details = [
@@ -221,7 +220,7 @@ def _front(points: ParetoTable, table: pd.DataFrame, *, measured: bool) -> str:
     noisy = int(table["noisy"].sum()) if measured else 0
     numbered = table.loc[table["on_front"], "label"].str.startswith("#").any()
     names = "; #n: number of the first trial" if numbered else ""
-    eager = int(eager_rows(table).sum()) if measured else 0
+    eager = int(table["eager"].sum()) if measured else 0
     kinds = [f"noisy measurements ({noisy})"] * bool(noisy) + [f"eager ({eager})"] * bool(eager)
     hollow = f" Hollow markers: {', '.join(kinds)}." if kinds else ""
     decided = f" in {_deciding(points)}" if points.is_projection else ""

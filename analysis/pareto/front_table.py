@@ -16,7 +16,6 @@ from partialnas.analysis.formats.table_columns import (
 )
 from partialnas.analysis.formats.text_table import Cell, Column, TextTable
 from partialnas.analysis.frames.feasibility import infeasible_message
-from partialnas.analysis.frames.timings import eager_rows
 from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.pareto.caption import front_caption
 from partialnas.analysis.pareto.table import ParetoTable, make_pareto_table
@@ -55,7 +54,7 @@ def front_table(
         "arm": [Column(header="Network", cells=[*map(Cell, shown["label"])], is_numeric=False)],
         "n": [text_column("n", shown, seed_counts)],
         "metric": [_metric_column(shown, q) for q in _metrics(table, metrics, others)],
-        **{key: [cost_column(shown, key, eager_rows(points)[shown.index])] for key in COSTS},
+        **{key: [cost_column(shown, key, shown["eager"])] for key in COSTS},
     }
     unavailable = [key for key in columns or () if key not in available]
     if unavailable:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from partialnas.analysis.frames.timings import eager_rows
 from partialnas.analysis.pareto.attainment import step_line
 from partialnas.analysis.pareto.front_probability import format_probability
 from partialnas.analysis.pareto.table import ParetoTable
@@ -141,9 +140,7 @@ def _on_axes(
     table, both = pareto.rows, (pareto.x, pareto.y)
     points = table[[*_POINT_COLUMNS]].copy()
     is_measured = "measured" in [quantity.source for quantity in both]
-    points["noisy"], points["eager"] = (
-        marks & is_measured for marks in (table["noisy"], eager_rows(table))
-    )
+    points[["noisy", "eager"]] = table[["noisy", "eager"]] & is_measured
     points["hollow"] = points["noisy"] | points["eager"]
     plain = np.asarray(points["family"].eq("") & ~points["on_front"])
     points["excluded"] = excluded_mask(table)

@@ -4,7 +4,6 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from partialnas.analysis.frames.feasibility import limits_of, measured_interval
 from partialnas.analysis.frames.folders import Paths
 from partialnas.analysis.frames.load import as_trials
 from partialnas.analysis.frames.seed_means import require_trials
+from partialnas.analysis.frames.timings import eager_rows
 from partialnas.analysis.frames.trials import Limits, Trials
 from partialnas.analysis.pareto.front import competing_points, front
 from partialnas.analysis.pareto.front_probability import format_probability, front_probability
@@ -39,7 +39,7 @@ _MAX_SIZE_LENGTH = 4
 NOISE_NOTE = "~: noisy timing; the machine was not quiet, or the interval stayed wide."
 """Explanation of the mark in tables."""
 
-EAGER_NOTE = "§: eager, where others run as CUDA graphs; the network cannot be captured as one."
+EAGER_NOTE = "§: run eagerly, where others run as CUDA graphs."
 """Explanation of the mark in tables."""
 
 
@@ -103,18 +103,8 @@ class ParetoTable:
         """Return a value of a row as text, which is on the same side of a limit as the value."""
         value = math.nan if pd.isna(row[quantity.key]) else float(row[quantity.key])
         limit = limits_of(self.limits, str(row["folder"])).get(quantity.key)
-        marks = {"noisy": bool(row["noisy"]), "eager": self.is_eager(row)}
+        marks = {"noisy": bool(row["noisy"]), "eager": bool(row["eager"])}
         return quantity.text(value, **marks, limit=limit)
-
-    def is_eager(self, row: Mapping[Any, Any]) -> bool:
-        """Return whether a network ran eagerly while others ran as CUDA graphs."""
-        is_eager = row.get("runtime") == "eager" and row["device"] != "cpu"
-        return is_eager and self._has_captured
-
-    @cached_property
-    def _has_captured(self) -> bool:
-        rows = self.all_rows
-        return "runtime" in rows and bool(rows["runtime"].eq("cuda_graph").any())
 
     @property
     def is_projection(self) -> bool:
@@ -135,7 +125,9 @@ def pareto_table(
     study, the table is a projection: `on_projected_front` states which networks of a study no other
     one dominates in the two quantities on the axes. `_low` and `_high` are the ends of the error
     bars: one standard deviation over seeds for a trained quantity, the 95 % interval for a measured
-    one. `front_probability` is the probability of being on the front (see `front_probability`).
+    one. `eager` states which networks ran eagerly where others ran as CUDA graphs (see
+    `eager_rows`). `front_probability` is the probability of being on the front (see
+    `front_probability`).
 
     Args:
         trials: trials of one or several studies, as `load` or `load_trials` returns them, or the
@@ -165,6 +157,7 @@ def make_pareto_table(trials: Trials, x: str | None = None, y: str | None = None
     if not drawn.any():
         raise UserError(empty_figure_message(frame, f"both {across.key} and {up.key}"))
     rows = _with_names(rows[drawn | rows["on_front"]])
+    rows["eager"] = eager_rows(rows)
     quantities = [across, up, *_other_objectives(rows, deciding, axes)]
     for quantity in quantities:
         rows[[f"{quantity.key}_low", f"{quantity.key}_high"]] = _bounds(rows, quantity)
@@ -222,8 +215,7 @@ def require_one_condition(frame: pd.DataFrame, reason: str = "") -> None:
 
 
 def _texts(table: ParetoTable, shown: pd.DataFrame, quantity: Quantity) -> list[str]:
-    keys = [quantity.key, "noisy", "runtime", "device", "folder"]
-    columns = shown[shown.columns.intersection(keys)]
+    columns = shown[[quantity.key, "noisy", "eager", "folder"]]
     values = [table.text(row, quantity) for row in columns.to_dict("records")]
     if f"{quantity.key}_sd" not in shown:
         return values

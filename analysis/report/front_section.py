@@ -201,7 +201,7 @@ def _mark(row: dict[Any, Any], x: Scale, y: Scale, table: ParetoTable) -> dict[s
         "kind": row["kind"],
         "series": row["series"],
         "shape": _marker(row),
-        "hollow": is_timing and (bool(row["noisy"]) or table.is_eager(row)),
+        "hollow": is_timing and bool(row["noisy"] or row["eager"]),
         "x": row["px"],
         "y": row["py"],
         "bars": "" if row["kind"] == OTHER else _bars(row, x, y, across, up),

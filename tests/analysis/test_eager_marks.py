@@ -12,6 +12,7 @@ from partialnas.analysis.pareto.figure import pareto_figure
 from partialnas.analysis.pareto.front_table import front_table
 from partialnas.analysis.pareto.table import format_pareto_table, make_pareto_table
 from partialnas.analysis.report.report import write_report
+from partialnas.commands.studies import status
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.records.measurement import Measurement
 
@@ -47,16 +48,31 @@ def test_tables_mark_eager_speeds(folder: Path) -> None:
     table, _ = front_table(load_trials(folder), [], None)
     speeds = next(column for column in table.columns if column.header == "images/s")
     assert sorted(cell.text for cell in speeds.cells) == ["1,000", "2,000§", "3,000"]
-    assert "§: eager" in table.caption
+    assert "§: run eagerly" in table.caption
     shown = format_pareto_table(make_pareto_table(load_trials(folder)))
     assert sorted(shown["Throughput (images/s)"]) == ["1,000", "2,000§", "3,000"]
+
+
+def test_status_explains_the_mark_where_no_captured_network_is_shown(
+    tmp_path: Path, ledgers: Callable[..., Path], measure: Measure
+) -> None:
+    timings = [
+        measure(f"{i:016x}", 3.0 - i, 1000.0, **GPU, runtime=runtime)
+        for i, runtime in enumerate(("eager", "cuda_graph", "cuda_graph"))
+    ]
+    study = ledgers(tmp_path / "study", RECORDS, timings, study=GPU_STUDY)
+    table = status.front_table(load_trials(study))
+    cells = [str(cell) for column in table.columns for cell in column.cells]
+    assert table.row_count == 1
+    assert "3,000§" in cells
+    assert "§: run eagerly" in str(table.caption)
 
 
 def test_figures_mark_eager_speeds_and_name_the_runtimes(folder: Path) -> None:
     figure = pareto_figure(folder)
     assert "CUDA graphs (#2: eager)" in figure.caption
     assert "Hollow markers: eager (1)." in figure.caption
-    assert "§: eager" in figure.artefact.texts[".md"]
+    assert "§: run eagerly" in figure.artefact.texts[".md"]
 
 
 def test_tables_of_ablations_mark_eager_arms(

@@ -21,7 +21,6 @@ from partialnas.analysis.frames.columns import (
 )
 from partialnas.analysis.frames.feasibility import infeasible_message, undecided_note
 from partialnas.analysis.frames.load import METRICS, TRIAL_COLUMNS, load_trials
-from partialnas.analysis.frames.timings import eager_rows
 from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.pareto.caption import projection_note
 from partialnas.analysis.pareto.front import front, hypervolume, reference_point
@@ -138,10 +137,9 @@ def front_table(
         table.add_row(row["label"], *texts, seeds, *marks)
     notes = [projection_note(pareto, drawn=drawn), infeasible_message(points, trials.limits)]
     notes.append(undecided_note(shown))
-    if shown["noisy"].any() and any(quantity.timed for quantity in quantities):
-        notes.append(NOISE_NOTE)
-    if eager_rows(shown).any():
-        notes.append(EAGER_NOTE)
+    if any(quantity.timed for quantity in quantities):
+        explanations = {"noisy": NOISE_NOTE, "eager": EAGER_NOTE}
+        notes += [note for mark, note in explanations.items() if shown[mark].any()]
     caption = "\n".join(filter(None, notes))
     table.caption, table.caption_justify = Text(caption) if caption else None, "left"
     return table
