@@ -191,7 +191,7 @@ class BoardMeasurement(Value):
     rounds: _Count
     clock_gap: float = Field(ge=0, allow_inf_nan=False)
     noisy: bool
-    tainted: bool
+    tainted: bool | None
     logit_difference: float = Field(ge=0, allow_inf_nan=False)
     taken: str
 

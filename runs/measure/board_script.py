@@ -136,7 +136,7 @@ def _measure(
     return {
         **{key: network[key] for key in ("digest", "name", "form", "sha256")},
         **summary,
-        "tainted": _is_cpu(options) and foreign > MAX_FOREIGN_SHARE * capacity,
+        "tainted": foreign > MAX_FOREIGN_SHARE * capacity if _is_cpu(options) else None,
         "logit_difference": _logit_difference(sessions[network["digest"]], network),
         "taken": time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime()),
     }

@@ -61,8 +61,9 @@ def fake_session(_folder: Path, network: dict[str, Any], _options: Any) -> Any:
     )
 
 
+@pytest.mark.parametrize("provider", ["CPUExecutionProvider", "CUDAExecutionProvider"])
 def test_the_script_measures_a_bundle_of_an_earlier_version(
-    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, provider: str
 ) -> None:
     pytest.importorskip("onnxruntime")
     shutil.copy(DATA / "manifest.json", tmp_path / MANIFEST)
@@ -75,12 +76,15 @@ def test_the_script_measures_a_bundle_of_an_earlier_version(
     spec.loader.exec_module(script)
     monkeypatch.setattr(script, "_session", fake_session)
     output = tmp_path / "result.json"
-    script.main(["--out", str(output), "--seconds", "0.05", "--device", "a board"])
+    settings = ["--seconds", "0.05", "--device", "a board", "--provider", provider]
+    script.main(["--out", str(output), *settings])
     result = BoardResult.model_validate_json(output.read_text())
     assert (result.threads, result.batch_size, result.device) == (1, 32, "a board")
     with Ledger.open(study) as ledger:
         measurements = read_result(output, ledger)
     assert [m.name for m in measurements] == [m.name for m in result.measurements]
+    is_unknown = {m.tainted is None for m in measurements}
+    assert is_unknown == {provider != "CPUExecutionProvider"}
 
 
 VALUES = st.one_of(
