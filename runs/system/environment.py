@@ -86,7 +86,8 @@ def _versions_of_cuda() -> dict[str, str | int]:
     torch = sys.modules.get("torch")
     if torch is None or torch.version.cuda is None:
         return {}
-    return {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
+    versions = {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
+    return {library: version for library, version in versions.items() if version is not None}
 
 
 def command_output(program: str, *arguments: str) -> str:

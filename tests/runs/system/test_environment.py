@@ -137,6 +137,20 @@ def test_versions_of_cuda_are_those_of_torch(install_nvml: InstallNvml) -> None:
     assert facts.get("cudnn") == torch.backends.cudnn.version()
 
 
+def test_a_version_that_torch_does_not_know_is_left_out(
+    install_nvml: InstallNvml, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: None)
+    install_nvml(FakeNvml([A]))
+    module._facts.cache_clear()
+    facts = environment()
+    assert facts["cuda"] == "13.0"
+    assert "cudnn" not in facts
+
+
 def test_load_is_the_load_average() -> None:
     assert load_average() == pytest.approx(os.getloadavg()[0], abs=0.5)
 
