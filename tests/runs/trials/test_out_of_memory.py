@@ -276,7 +276,7 @@ from partialnas.space.arch.plan import Plan
 
 torch.set_num_threads(1)
 torch.backends.mkldnn.enabled = False  # it does not recover from a lack of memory
-subject = Plan(width=16, depths=(1, 1, 1, 1), stem_stride=1, head_width=16).architecture()
+subject = Plan(width=32, depths=(1, 1, 1, 1), stem_stride=1, head_width=16).architecture()
 task = resolve_task("digits")
 
 def trained(batch_size):
