@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from itertools import groupby
 from types import UnionType
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
@@ -113,6 +114,7 @@ def expected_one_of(options: Iterable[object], value: object) -> str:
     return f"{message}; {hint}" if hint.endswith("?") else message
 
 
+@lru_cache(maxsize=10_000)  # a mistake may stand in hundreds of places of one file
 def _similarity(name: str, choice: str) -> float:
     """Return how similar two names are, from 0 to 1, in the order of letters or of words."""
     ours, theirs = (sorted(_WORD.findall(text)) for text in (name, choice))
