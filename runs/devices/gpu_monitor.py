@@ -73,8 +73,8 @@ class GpuMonitor:
             self._read()
         tainted = None
         if self._processes:
-            own = os.getpid()
-            tainted = len(self._busy - {own}) > (own not in self._processes)
+            pid = os.getpid()
+            tainted = len(self._busy - {pid}) > (pid not in self._processes)
         else:
             warn_unknown("the GPU", "the driver lists no processes here")
         return DeviceReport(

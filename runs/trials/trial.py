@@ -154,8 +154,8 @@ class _Lanes:
             )
         seconds = [0.0 if isinstance(row, Exception) else row["seconds"] for row in results]
         others = time.perf_counter() - started - sum(seconds)  # waiting, and epochs that failed
-        for trial, result, own in zip(trials, results, seconds, strict=True):
-            trial.add_seconds(own + others / len(trials))
+        for trial, result, spent in zip(trials, results, seconds, strict=True):
+            trial.add_seconds(spent + others / len(trials))
             with self._errors_of(trial, together), trial.timed():
                 if isinstance(result, Exception):
                     raise result

@@ -35,7 +35,7 @@ def trial_count(item: Item) -> int:
 def _differ_in_seeds(job: Job, other: Job) -> bool:
     """Return whether two jobs of a study differ in nothing but their seeds.
 
-    All jobs of a network hold the same object, so that most jobs are told apart without comparing
+    All jobs of a network hold the same object, so that most jobs differ without a comparison of
     architectures.
     """
     return (

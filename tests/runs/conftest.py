@@ -1,10 +1,12 @@
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from partialnas.runs.datasets.loaders import Splits, load_splits
 from partialnas.runs.datasets.task import resolve_task
+from partialnas.runs.system.seeding import torch_threads
 from partialnas.runs.trials.context import Context
 
 
@@ -18,6 +20,13 @@ def few_digits() -> Splits:
         for axis in "xy"
     }
     return Splits(**parts, mean=whole.mean, std=whole.std)
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread in the tests of a file."""
+    with torch_threads(1):
+        yield
 
 
 @pytest.fixture

@@ -1,5 +1,4 @@
 import io
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -46,12 +45,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def architecture(kind: str = "threshold", **plan: Any) -> Architecture:

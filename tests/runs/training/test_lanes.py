@@ -15,13 +15,7 @@ from partialnas.runs.training.lanes import run_epochs, run_side_by_side
 from partialnas.runs.training.loop import Training
 from partialnas.space.errors import DeviceFaultError, TrialEndedError
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def alone(training: Training) -> Training:

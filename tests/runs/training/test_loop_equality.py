@@ -1,7 +1,5 @@
 """The loop computes bit for bit what a plain loop computes that decides everything in Python."""
 
-from collections.abc import Iterator
-
 import pytest
 import timm
 import torch
@@ -13,13 +11,7 @@ from partialnas.runs.config.recipe import Recipe
 from partialnas.runs.datasets.loaders import Splits
 from partialnas.runs.training.loop import Training
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def assert_equal(training: Training, expected: Result) -> None:
